@@ -1,0 +1,1 @@
+"""The enclave: holds secrets, and believes the host nothing without evidence."""

@@ -1,0 +1,40 @@
+# Every target sets up what it needs first; a second run starts in seconds.
+PYTHON ?= python3
+BIN := .venv/bin
+KEEP ?= 0
+
+.PHONY: help setup demo test bench lint fuzz lock clean
+
+help:
+	@echo "make demo          start the appliance here, run one real round, say what was verified, stop"
+	@echo "make demo KEEP=1   the same, and leave it up"
+	@echo "make test          run all tests"
+	@echo "make bench         measure, as a table and as JSON"
+	@echo "make lint          ruff, mypy, import contracts, clippy"
+	@echo "make lock          resolve the lock files again"
+	@echo "make clean         remove what this checkout built (the cache stays: see README)"
+
+setup:
+	@$(PYTHON) tools/setup.py demo
+
+demo: setup
+	@KEEP=$(KEEP) $(BIN)/python tools/demo.py
+
+test:
+	@$(PYTHON) tools/setup.py demo test
+	@$(BIN)/pytest -n 2 --dist loadscope $(ARGS)
+
+bench: setup
+	@$(BIN)/python bench/run.py $(ARGS)
+
+lint:
+	@$(PYTHON) tools/setup.py demo lint
+	@$(BIN)/python tools/lint.py
+
+lock:
+	@$(PYTHON) tools/setup.py demo
+	@$(BIN)/python tools/lock.py $(BIN)/uv
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build
+	rm -f tests/thirdparty/node_modules

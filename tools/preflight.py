@@ -1,0 +1,76 @@
+"""Names every missing or too old tool at once, before anything long starts. Runs on any Python 3 and imports nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+REQUIRED = (
+    # tool, command that prints its version, least version, how to get it
+    ("rustc", ["rustc", "--version"], (1, 91, 1), "install Rust with rustup, or `rustup update stable`"),
+    ("cargo", ["cargo", "--version"], (1, 91, 0), "comes with Rust"),
+    ("go", ["go", "version"], (1, 24, 0), "install Go from your distribution or from the Go project"),
+    ("node", ["node", "--version"], (20, 0, 0), "install Node.js 20 or newer"),
+    ("npm", ["npm", "--version"], (9, 0, 0), "comes with Node.js"),
+    ("cc", ["cc", "--version"], (0, 0, 0), "install a C compiler (package gcc or build-essential): Rust links with it"),
+)
+LEAST_PYTHON = (3, 11)
+MEMORY_GB = 5.0  # the compiler's peak on the FHE library, measured
+DISK_GB = 4.0  # build folders, module caches and packages together, rounded up
+
+
+def _version(command):
+    """The first dotted number that the command prints, or None when it cannot be run."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        out = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(rb"(\d+)\.(\d+)(?:\.(\d+))?", out)
+    return tuple(int(part or 0) for part in found.groups()) if found else None
+
+
+def _memory_gb():
+    try:
+        with open("/proc/meminfo") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) / 1e6
+    except OSError:
+        pass
+    return None
+
+
+def problems(cache):
+    """Sentences, one for each thing that is missing; empty when all is well. `cache` is the folder builds go to."""
+    found = []
+    if not sys.platform.startswith("linux"):
+        found.append("this is {}: Cipherkeep runs on Linux (on macOS use a Linux VM)".format(sys.platform))
+    if sys.version_info < LEAST_PYTHON:
+        found.append("Python {}.{} is too old: 3.11 or newer is needed".format(*sys.version_info[:2]))
+    try:
+        import ensurepip  # noqa: F401  (a Debian Python without python3-venv lacks it)
+        import venv  # noqa: F401
+    except ImportError:
+        found.append("Python has no venv module: install the package python3-venv")
+    for tool, command, least, hint in REQUIRED:
+        version = _version(command)
+        shown = ".".join(map(str, least))
+        if version is None and least == (0, 0, 0) and shutil.which(tool):
+            continue
+        if version is None:
+            found.append("{} is missing (needs {} or newer): {}".format(tool, shown, hint))
+        elif version < least:
+            found.append("{} {} is too old (needs {}): {}".format(tool, ".".join(map(str, version)), shown, hint))
+    memory = _memory_gb()
+    if memory is not None and memory < MEMORY_GB:
+        found.append("{:.1f} GB of memory free, {} GB needed: close something large".format(memory, MEMORY_GB))
+    folder = cache
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free / 1e9
+    if free < DISK_GB:
+        found.append("{:.1f} GB of disk free under {}, {} GB needed".format(free, folder, DISK_GB))
+    return found

@@ -22,7 +22,7 @@ demo: setup
 
 test:
 	@$(PYTHON) tools/setup.py demo test
-	@$(BIN)/pytest -n 2 --dist loadscope $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 bench: setup
 	@$(BIN)/python bench/run.py $(ARGS)

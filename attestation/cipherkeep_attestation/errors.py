@@ -60,8 +60,448 @@ RULES: dict[str, Rule] = {
         hint="Compare the versions of the software on both sides.",
         source="RFC 8949; docs of the message",
     ),
+    "encoding.size": Rule(
+        "A CBOR item is larger than is ever read.",
+        hint="Large payloads travel as streams; compare the limit in the detail.",
+        source="limits of this project",
+    ),
+    "encoding.trailing": Rule(
+        "Bytes follow the CBOR item.",
+        hint="Something was appended on the way: fetch it again.",
+        source="RFC 8949 §5.3.1",
+    ),
+    "encoding.truncated": Rule(
+        "The CBOR ends inside an item.",
+        hint="Something was cut on the way: fetch it again.",
+        source="RFC 8949 §5.3.1",
+    ),
+    "encoding.not_shortest": Rule(
+        "A CBOR integer or length is longer than it needs to be.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 8949 §4.2.1",
+    ),
+    "encoding.indefinite": Rule(
+        "A CBOR item has no definite length where one is demanded, or a break stands alone.",
+        hint="Encode with the encoder of this project.",
+        source="RFC 8949 §3.2 and §4.2.1",
+    ),
+    "encoding.reserved": Rule(
+        "A CBOR item begins with a reserved value.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 8949 §3",
+    ),
+    "encoding.utf8": Rule(
+        "A CBOR text is not UTF-8.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 8949 §3.1",
+    ),
+    "encoding.integer_range": Rule(
+        "A CBOR integer is below -2^63.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="encoding of this project",
+    ),
+    "encoding.tag": Rule(
+        "A CBOR item carries a tag where none is allowed.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="encoding of this project",
+    ),
+    "encoding.depth": Rule(
+        "CBOR items are nested too deeply.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="limits of this project",
+    ),
+    "encoding.items": Rule(
+        "A CBOR item holds more items than are ever read.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="limits of this project",
+    ),
+    "encoding.key": Rule(
+        "A CBOR map has a key that is neither text nor an integer.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="encoding of this project",
+    ),
+    "encoding.duplicate_key": Rule(
+        "A CBOR map has a key twice.",
+        hint="Two readers could see two values: suspect an attack.",
+        source="RFC 8949 §5.6; nitro-validator #34",
+    ),
+    "encoding.key_order": Rule(
+        "The keys of a CBOR map are not in order.",
+        hint="Encode with the encoder of this project.",
+        source="RFC 8949 §4.2.1",
+    ),
+    "encoding.simple": Rule(
+        "A CBOR item is a float or a simple value other than false, true and null.",
+        hint="Encode with the encoder of this project.",
+        source="encoding of this project",
+    ),
+    "cose.shape": Rule(
+        "An envelope is not a COSE_Sign1: protected header, unprotected header, payload, signature.",
+        hint="Something else than an envelope was sent.",
+        source="RFC 9052 §4.2",
+    ),
+    "cose.algorithm": Rule(
+        "An envelope's protected header is not exactly the one algorithm that is expected.",
+        hint="Our messages are EdDSA, documents ES384; the algorithm is never taken from the message.",
+        source="RFC 9053 §2",
+    ),
+    "cose.unprotected": Rule(
+        "An envelope has an unprotected header.",
+        hint="No signature covers it, so nothing may stand there.",
+        source="design, decision 15; RFC 9052 §3",
+    ),
+    "cose.signature_length": Rule(
+        "An envelope's signature does not have the length of its algorithm's.",
+        hint="Something was cut on the way: fetch it again.",
+        source="RFC 9053 §2",
+    ),
+    "cose.key": Rule(
+        "An Ed25519 public key is not 32 bytes long.",
+        hint="Compare the key with the registration of its owner.",
+        source="RFC 8032 §5.1.5",
+    ),
+    "cose.signature": Rule(
+        "An envelope is not signed by the key that was expected, or for another purpose.",
+        hint="Compare the sender's key with the registration, and the context with what was asked.",
+        source="RFC 9052 §4.4",
+    ),
     # --- document: Nitro attestation documents ---
+    "document.size": Rule(
+        "A document is larger than is ever read.",
+        hint="An NSM answers with at most 12 KiB: this is something else.",
+        source="limits of this project",
+    ),
+    "document.tag": Rule(
+        "A document has another tag than COSE_Sign1's, or more than one.",
+        hint="Something else than a document was sent.",
+        source="RFC 9052 §2, tag 18",
+    ),
+    "document.fields": Rule(
+        "A document's payload does not have exactly the nine fields of its kind.",
+        hint="AWS may have added a field: compare with its specification before allowing it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.is_host_document": Rule(
+        "A host's NitroTPM document was shown where an enclave's is demanded.",
+        hint="Whoever answered is an instance, not an enclave: look at the address you asked.",
+        source="AWS EC2, NitroTPM attestation document",
+    ),
+    "document.is_enclave_document": Rule(
+        "An enclave's document was shown where a host's NitroTPM document is demanded.",
+        hint="Let the host present the document of its NitroTPM.",
+        source="AWS EC2, NitroTPM attestation document",
+    ),
+    "document.module_id": Rule(
+        "A document's module id is not a text of 1 to 128 characters.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.digest": Rule(
+        "A document's digest is not SHA384.",
+        hint="No other digest has been seen in a document: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.timestamp": Rule(
+        "A document's timestamp is not a number of milliseconds from 1 to the year 9999.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.pcrs": Rule(
+        "A document's measurements are not a map of PCRs 0 to 15 at least and 0 to 31 at most.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.pcr_length": Rule(
+        "A measurement does not have the length of the document's digest, 48 bytes.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.certificate": Rule(
+        "A document's certificate is not a byte string of 1 to 1024 bytes.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.cabundle": Rule(
+        "A document's certificate bundle is not 1 to 8 byte strings of 1 to 1024 bytes.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.optional_field": Rule(
+        "A document's public key, user data or nonce is neither null nor at most 1024 bytes long.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.algorithm": Rule(
+        "A document's protected header is not exactly ES384.",
+        hint="The algorithm is never taken from the message: suspect whoever sent it.",
+        source="AWS Nitro Enclaves, attestation process §2",
+    ),
+    "document.signature_length": Rule(
+        "A document's signature is not 96 bytes long.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 9053 §2.1",
+    ),
+    "document.signature": Rule(
+        "A document is not signed by the key of its leaf certificate.",
+        hint="Something changed it after it was made: ask for a new one.",
+        source="AWS Nitro Enclaves, attestation process §3",
+    ),
+    "document.debug": Rule(
+        "An enclave runs in debug mode: its measurements are zero and its host reads its console.",
+        hint="Launch it without --debug-mode; a debug enclave is never given secrets.",
+        source="AWS Nitro Enclaves, PCRs of debug mode",
+    ),
+    "document.pcr_mismatch": Rule(
+        "A measurement differs from every release that the policy names.",
+        hint="Rebuild the release that the operator names and compare; during an upgrade name both releases.",
+        source="AWS Nitro Enclaves, PCR0 to PCR2",
+    ),
+    "document.nonce": Rule(
+        "A document does not carry the nonce that was sent.",
+        hint="An old document, or another asker's, was replayed: ask again with a new nonce.",
+        source="AWS Nitro Enclaves, attestation process; kairos #4828",
+    ),
+    "document.public_key": Rule(
+        "A document is bound to another public key.",
+        hint="The connection is not with the enclave that was attested: look at what lies between.",
+        source="AWS Nitro Enclaves, attestation process §2, public_key",
+    ),
+    "document.too_old": Rule(
+        "A document is older than the policy allows.",
+        hint="Ask for a new one; if that is refused too, compare the two clocks.",
+        source="policy",
+    ),
+    "document.from_future": Rule(
+        "A document was made after the stated time, beyond the allowed drift.",
+        hint="Compare the judging clock with a time server: the document's time is the hypervisor's.",
+        source="policy",
+    ),
+    "document.root_data": Rule(
+        "The packaged root certificate is not the one whose digest AWS published.",
+        hint="The installation was changed: install again and compare the package's hash.",
+        source="AWS Nitro Enclaves, root of trust G1",
+    ),
+    "certificate.size": Rule(
+        "A certificate is larger than is ever read.",
+        hint="Those of documents have at most 1024 bytes, those of channels at most 2048.",
+        source="limits of this project",
+    ),
+    "certificate.encoding": Rule(
+        "A certificate is not one item in strict DER.",
+        hint="Its lengths, integers or tags could be read in two ways: suspect whoever made it.",
+        source="ITU-T X.690 §10 and §11",
+    ),
+    "certificate.structure": Rule(
+        "A certificate's parts are not those of X.509.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §4.1",
+    ),
+    "certificate.version": Rule(
+        "A certificate is not of X.509 version 3.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §4.1.2.1",
+    ),
+    "certificate.serial": Rule(
+        "A certificate's serial number is not positive, or longer than 20 bytes.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §4.1.2.2",
+    ),
+    "certificate.algorithm": Rule(
+        "A certificate names two different signature algorithms, or another than is expected.",
+        hint="Every certificate of a document is signed with ECDSA and SHA-384.",
+        source="RFC 5280 §4.1.1.2; RFC 5758 §3.2",
+    ),
+    "certificate.time": Rule(
+        "A certificate's validity is not in the form of RFC 5280.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §4.1.2.5",
+    ),
+    "certificate.key": Rule(
+        "A certificate's key is not an uncompressed point on P-384.",
+        hint="Every key of a document's path is on P-384.",
+        source="RFC 5480 §2",
+    ),
+    "certificate.signature": Rule(
+        "A certificate's signature is not two integers in DER.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5758 §3.2",
+    ),
+    "certificate.duplicate_extension": Rule(
+        "A certificate has an extension twice.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §4.2",
+    ),
+    "certificate.critical_extension": Rule(
+        "A certificate has a critical extension that is not known here.",
+        hint="AWS may have changed its certificates: read what the extension demands before allowing it.",
+        source="RFC 5280 §4.2",
+    ),
+    "certificate.extension": Rule(
+        "An extension of a certificate is not in its form.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §4.2.1",
+    ),
+    "path.root": Rule(
+        "A document's path does not begin with the trusted root certificate.",
+        hint="Another partition, an emulated enclave, or a forgery: compare the root you trust.",
+        source="AWS Nitro Enclaves, attestation process §3.2; root by digest",
+    ),
+    "path.length": Rule(
+        "A path has more certificates below an authority than that authority allows.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §6.1.4",
+    ),
+    "path.issuer": Rule(
+        "A certificate was not issued under the name of the one above it.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §6.1.3",
+    ),
+    "path.key_identifier": Rule(
+        "A certificate names another key of its issuer than the one above it has.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §4.2.1.1",
+    ),
+    "path.authority": Rule(
+        "A certificate in the middle of a path is not an authority's.",
+        hint="Whoever holds an ordinary certificate made others with it: an attack.",
+        source="RFC 5280 §6.1.4",
+    ),
+    "path.leaf_authority": Rule(
+        "The last certificate of a path is an authority's.",
+        hint="A leaf signs documents and nothing else.",
+        source="AWS Nitro Enclaves, attestation process §3.2",
+    ),
+    "path.key_usage": Rule(
+        "A certificate's key may not be used for what it was used for.",
+        hint="Nothing that follows the format writes this: suspect whoever sent it.",
+        source="RFC 5280 §4.2.1.3",
+    ),
+    "path.signature": Rule(
+        "A certificate is not signed by the one above it.",
+        hint="The path was put together from pieces: suspect whoever sent it.",
+        source="RFC 5280 §6.1.3",
+    ),
+    "path.not_yet_valid": Rule(
+        "A certificate is not valid yet at the stated time.",
+        hint="Compare the clock of whoever judges; archived documents need the time at which they held.",
+        source="RFC 5280 §6.1.3",
+    ),
+    "path.expired": Rule(
+        "A certificate is no longer valid at the stated time.",
+        hint="A document holds for 3 hours at most: ask for a new one, or state the time at which it held.",
+        source="RFC 5280 §6.1.3",
+    ),
     # --- handshake ---
+    "handshake.state": Rule(
+        "A step of the handshake was asked for out of order.",
+        hint="Each side's steps happen once and in order; begin a new handshake.",
+        source="design, section 6",
+    ),
+    "handshake.failed": Rule(
+        "A handshake that failed was continued.",
+        hint="Begin a new handshake.",
+        source="design, section 6",
+    ),
+    "handshake.size": Rule(
+        "A handshake message is larger than is ever read.",
+        hint="A message holds one document and one certificate: under 20 KiB.",
+        source="limits of this project",
+    ),
+    "handshake.message": Rule(
+        "A handshake message does not have exactly the fields of its step.",
+        hint="Compare the versions of the software on both sides.",
+        source="design, section 6",
+    ),
+    "handshake.step": Rule(
+        "A handshake message belongs to another step than the one that is due.",
+        hint="A message was repeated, reflected or lost: begin a new handshake.",
+        source="design, section 6",
+    ),
+    "handshake.version": Rule(
+        "A handshake message is of another version of the protocol.",
+        hint="Compare the versions of the software on both sides.",
+        source="design, section 6",
+    ),
+    "handshake.user_data": Rule(
+        "A document's user data does not have exactly the fields that its role demands.",
+        hint="The document was made for another purpose than this handshake.",
+        source="design, section 6",
+    ),
+    "handshake.role": Rule(
+        "A document was made for the other role of the handshake.",
+        hint="A responder's document was shown as an initiator's, or the reverse: an attack by replay.",
+        source="design, section 6; Fraunhofer cmc #406",
+    ),
+    "handshake.reflected": Rule(
+        "A handshake message comes back to its own sender.",
+        hint="The peer shows this side's own key: a reflection, or an address that leads back to itself.",
+        source="design, section 6; Fraunhofer cmc #406",
+    ),
+    "handshake.session": Rule(
+        "A message or document belongs to another session.",
+        hint="Two handshakes were mixed: an attack by splicing, or a connection that was reused.",
+        source="design, section 6",
+    ),
+    "handshake.responder_document": Rule(
+        "The initiator answers another document than the one it was sent.",
+        hint="Something between the two replaced the responder's document.",
+        source="design, section 6",
+    ),
+    "handshake.nonce": Rule(
+        "A document does not carry this handshake's nonce.",
+        hint="An old document was replayed: begin a new handshake.",
+        source="design, section 6",
+    ),
+    "handshake.key_binding": Rule(
+        "A document is bound to another key than that of the certificate beside it.",
+        hint="The connection would not be with whoever was attested.",
+        source="design, section 6",
+    ),
+    "handshake.certificate_authority": Rule(
+        "A channel certificate is an authority's, or does not say that it is none.",
+        hint="Make channel certificates with basicConstraints CA:FALSE.",
+        source="design, section 6",
+    ),
+    "handshake.certificate_validity": Rule(
+        "A channel certificate is not valid at this time.",
+        hint="Compare the clocks of both sides, then restart the side whose certificate is old.",
+        source="design, section 6",
+    ),
+    "handshake.chain": Rule(
+        "The responder serves another chain.",
+        hint="Compare the chain id on both sides.",
+        source="design, section 6",
+    ),
+    "handshake.configuration": Rule(
+        "The responder runs under another configuration.",
+        hint="Compare the configuration's digest on both sides; a new configuration is a new digest.",
+        source="design, section 6",
+    ),
+    "handshake.configuration_pcr": Rule(
+        "The responder's PCR16 is not that of the configuration it claims.",
+        hint="The enclave did not measure its configuration, or measured another.",
+        source="design, decision 7",
+    ),
+    "handshake.party": Rule(
+        "The responder is another party.",
+        hint="Compare the address with the registration of the party.",
+        source="design, section 6",
+    ),
+    "handshake.timeout": Rule(
+        "A handshake took longer than a minute.",
+        hint="Begin a new handshake; look for what delays the messages.",
+        source="limits of this project",
+    ),
+    "handshake.expires": Rule(
+        "A document or certificate expires too soon to open a session with it.",
+        hint="Ask for a new document: a leaf certificate lives for 3 hours.",
+        source="design, section 6",
+    ),
+    "handshake.not_accepted": Rule(
+        "The responder did not accept the initiator.",
+        hint="The responder's log has the code; its policy for peers decides.",
+        source="design, section 6",
+    ),
     # --- lightclient: headers, commits, validator sets ---
     "protobuf.truncated": Rule(
         "A protobuf message ends inside a field.",
@@ -430,5 +870,260 @@ RULES: dict[str, Rule] = {
         source="design, decision 3",
     ),
     # --- statement: configuration, governance, registration, transaction ---
+    'configuration.insecure': Rule(
+        'A configuration names insecure settings that are unknown, repeated or unsorted.',
+        hint='Compare the configuration with the list of settings in the threat model.',
+        source='design, decision 7',
+    ),
+    'configuration.kms': Rule(
+        'A configuration must either pin an AWS KMS key or name insecure_cleartext, not both and not neither.',
+        hint="Pin the key's ARN; clear-text storage is for experiments only.",
+        source='design, decision 14',
+    ),
+    'configuration.host_measurements': Rule(
+        'A configuration must either list host measurements or name insecure_any_host_measurement.',
+        hint='List the measurements of the host image.',
+        source='design, decision 7',
+    ),
+    'configuration.allow_all': Rule(
+        'A configuration and its genesis parameters disagree about insecure_allow_all.',
+        hint="Both must name it or neither: make the configuration from this instance's genesis.",
+        source='design, decision 8',
+    ),
+    'governance.keys': Rule(
+        'A set of governance keys is empty, has a key twice, or its threshold is out of range.',
+        hint='Compare the genesis parameters with the keys of the governors.',
+        source='design, decision 7',
+    ),
+    'governance.coprocessors': Rule(
+        'A set of coprocessors is empty, has a signer twice, or its threshold is out of range.',
+        hint='Sign a statement with distinct signers and 1 <= threshold <= signers.',
+        source='design, decision 9',
+    ),
+    'governance.instance': Rule(
+        'A governance statement is for another contract instance.',
+        hint='Sign it again for this instance and its genesis parameters.',
+        source='design, decision 7',
+    ),
+    'governance.serial': Rule(
+        'A governance statement does not have the next serial number.',
+        hint='Another statement landed first: sign again with the next number.',
+        source='design, decision 7',
+    ),
+    'governance.signature_order': Rule(
+        'The signatures of a governance statement are not in rising order of distinct keys.',
+        hint='Sign with the tools of this project.',
+        source='design, decision 7',
+    ),
+    'governance.stranger': Rule(
+        'A governance statement is signed by a key that is not a governor.',
+        hint='Compare the signers with the keys in the measured configuration.',
+        source='design, decision 7',
+    ),
+    'governance.signature': Rule(
+        "A governor's signature does not verify.",
+        hint='Sign the statement again; a signature of another statement does not serve.',
+        source='design, decision 7; RFC 8032',
+    ),
+    'governance.quorum': Rule(
+        'Fewer governors signed than the threshold demands.',
+        hint='Collect the missing signatures.',
+        source='design, decision 7',
+    ),
+    'governance.log': Rule(
+        'The governance statements handed over are not those that the control leaf stands for.',
+        hint='The host left one out or changed one: fetch them again from an honest node.',
+        source='design, decision 6',
+    ),
+    'manifest.duplicate': Rule(
+        "A vault's manifest names an object twice.",
+        hint="Nothing honest makes this: suspect whoever keeps the vault's objects.",
+        source='design, decision 14',
+    ),
+    'registration.signing_key': Rule(
+        "A registration's signing key is not a point of secp256k1.",
+        hint='Register again from the enclave.',
+        source='SEC 1',
+    ),
+    'registration.instance': Rule(
+        'A registration is for another contract instance.',
+        hint='Start the enclave with the configuration of this instance.',
+        source='design, section 6',
+    ),
+    'registration.configuration': Rule(
+        "A registration's configuration is of another instance, genesis or party.",
+        hint='Start the enclave with the configuration of this party.',
+        source='design, section 6',
+    ),
+    'registration.no_releases': Rule(
+        'No release may register yet: governance has not named one.',
+        hint='Sign and send a set_releases statement.',
+        source='design, section 6',
+    ),
+    'registration.no_roots': Rule(
+        'The instance accepts no root of attestation.',
+        hint='The genesis parameters lack enclave roots.',
+        source='design, section 6',
+    ),
+    'registration.user_data': Rule(
+        'The document in a registration does not carry the digest of its claims.',
+        hint='The document was made for something else: register again.',
+        source='design, section 6',
+    ),
+    'registration.block': Rule(
+        "A registration's document names a block that is unknown or too old.",
+        hint='Register again: the nonce must be the hash of one of the last 100 blocks.',
+        source='design, section 6',
+    ),
     # --- binding, authorisation, request, answer ---
+    'eip712.address': Rule(
+        'An address is not 20 bytes long.',
+        hint='Compare with the address of the contract or signer.',
+        source='EIP-712',
+    ),
+    'eip712.bytes32': Rule(
+        'A bytes32 is not 32 bytes long.',
+        hint='Compare with the handle or id.',
+        source='EIP-712',
+    ),
+    'eip712.signature': Rule(
+        'A signature is not 65 bytes r, s, v with v 27 or 28.',
+        hint='Sign with a wallet that writes the usual form.',
+        source='EIP-712',
+    ),
+    'eip712.high_s': Rule(
+        'A signature has s in the upper half of the order.',
+        hint='Such a twin has the same meaning and other bytes: sign again with a current wallet.',
+        source='EIP-2',
+    ),
+    'eip712.unrecoverable': Rule(
+        'A signature belongs to no key at all.',
+        hint='Sign again.',
+        source='SEC 1, section 4.1.6',
+    ),
+    'binding.type': Rule(
+        "A ciphertext's type is not one that is decrypted here.",
+        hint='Types: bool, uint8 to uint256 of fhEVM.',
+        source='design, decision 9',
+    ),
+    'binding.format': Rule(
+        "A ciphertext's format is not one that is decrypted here.",
+        hint='Ask the coprocessor for the packed form.',
+        source='design, decision 9',
+    ),
+    'binding.no_coprocessors': Rule(
+        'Governance has named no coprocessors.',
+        hint='Sign and send a set_coprocessors statement.',
+        source='design, decision 9',
+    ),
+    'binding.quorum': Rule(
+        'Fewer coprocessors signed a binding than the threshold demands.',
+        hint='Ask the missing coprocessors for their signatures.',
+        source='design, decision 9',
+    ),
+    'binding.stranger': Rule(
+        'A binding is signed by somebody who is no coprocessor, or for something else than is claimed.',
+        hint='Compare handle, key, type, digest and owner with what the coprocessor signed, its address with the set.',
+        source='design, decision 9',
+    ),
+    'binding.duplicate': Rule(
+        'A binding carries two signatures of one coprocessor.',
+        hint='Send one signature of each.',
+        source='design, decision 9',
+    ),
+    'binding.digest': Rule(
+        'A ciphertext is not the one whose digest was bound.',
+        hint='Fetch it again by its digest.',
+        source='design, decision 9',
+    ),
+    'authorisation.allow_all': Rule(
+        'Public decryption asks for an authoriser that the configuration does not name.',
+        hint="The key's terms and the measured configuration must both name insecure_allow_all.",
+        source='design, decision 8',
+    ),
+    'authorisation.authoriser': Rule(
+        "The key's terms name no authoriser for this operation.",
+        hint='Generate a key with the terms that are needed.',
+        source='design, decision 8',
+    ),
+    'authorisation.not_yet': Rule(
+        'The validity that the user signed for has not begun.',
+        hint="Compare the user's clock with the chain's time.",
+        source='fhEVM, user decryption request',
+    ),
+    'authorisation.expired': Rule(
+        'The validity that the user signed for is over.',
+        hint='Let the user sign a new request.',
+        source='fhEVM, user decryption request',
+    ),
+    'authorisation.user_signature': Rule(
+        "A user's request is not signed by the user it names.",
+        hint="Compare domain, chain id and contract of the typed data with the key's terms.",
+        source='fhEVM, user decryption request',
+    ),
+    'authorisation.user_is_contract': Rule(
+        "The user is one of the contracts in the user's own request.",
+        hint="List the dApp's contracts, not the user.",
+        source='fhEVM, user decryption request',
+    ),
+    'authorisation.grant_expired': Rule(
+        'A grant is over.',
+        hint='Ask the owner for a new one.',
+        source='design, decision 9',
+    ),
+    'authorisation.grant_stranger': Rule(
+        "A grant is not signed by the handle's owner.",
+        hint='Only the owner named in the binding can grant.',
+        source='design, decision 9',
+    ),
+    'authorisation.not_granted': Rule(
+        "The user neither owns a handle nor holds its owner's grant.",
+        hint='Ask the owner for a grant.',
+        source='design, decision 9',
+    ),
+    'request.size': Rule(
+        'A request is larger than is ever accepted.',
+        hint='Split the batch.',
+        source='limits of this project',
+    ),
+    'request.operation': Rule(
+        'A request names no operation that exists here.',
+        hint='Compare the versions of client and chain.',
+        source='design, section 5',
+    ),
+    'request.batch': Rule(
+        'A request has no ciphertext or more than a batch holds.',
+        hint='Split the batch.',
+        source='limits of this project',
+    ),
+    'request.duplicate_handle': Rule(
+        'A request names a handle twice.',
+        hint='Ask once for each handle.',
+        source='design, section 5',
+    ),
+    'request.inbox_order': Rule(
+        'The counters of an inbox do not rise.',
+        hint='Nothing honest makes this: suspect the node.',
+        source='design, section 3',
+    ),
+    'request.not_in_inbox': Rule(
+        'A request is not in the inbox of its block.',
+        hint='Only what the chain accepted is answered: send it as a transaction.',
+        source='design, section 3',
+    ),
+    'answer.outcome': Rule(
+        'An answer must have a result or a refusal, not both and not neither.',
+        hint='Nothing honest makes this: suspect whoever signed it.',
+        source='design, decision 5',
+    ),
+    'answer.party': Rule(
+        'An answer names a party that is not registered.',
+        hint='Register the party first.',
+        source='design, decision 5',
+    ),
+    'answer.request': Rule(
+        'An answer is for no request of this instance.',
+        hint='Compare the id.',
+        source='design, decision 5',
+    ),
 }

@@ -1,0 +1,456 @@
+"""The only place that knows the attested handshake: two state machines, bytes in and bytes out, no I/O and no clock.
+
+    initiator                                        responder (always an enclave)
+    start(nonce)                 ── 1 nonce ──────►  receive(1) makes a document over that nonce
+    receive(2) judges, answers   ◄─ 2 document ────
+                                 ── 3 document ────► receive(3) judges; `session` is there
+    finish(4) gives the session  ◄─ 4 accepted ────
+
+Each side's document binds the key of its own channel certificate and the other's nonce, and says in `user_data` what
+it was made for: its role and the session. The responder's names party, chain and configuration; the initiator's
+names the responder's document by its SHA-384. So a document serves one role, in one session, towards one peer.
+The session is the pair of certificates: whoever runs the channel pins both and lets nothing else through.
+
+Channel certificates are self-signed X.509 of version 3 that say CA:FALSE, at most 2 KiB, made for one boot.
+Nothing is kept between handshakes; a machine that has refused anything refuses everything after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any, Protocol
+
+from cipherkeep_attestation import cbor
+from cipherkeep_attestation.eif import CONFIGURATION_PCR, configuration_pcr
+from cipherkeep_attestation.errors import Malformed, Refused, Stale
+from cipherkeep_attestation.nitro.certificate import KEY_CERT_SIGN, Certificate, read_certificate
+from cipherkeep_attestation.nitro.document import LIMIT as DOCUMENT_LIMIT
+from cipherkeep_attestation.nitro.document import Kind, decode
+from cipherkeep_attestation.nitro.verify import (
+    Attestation,
+    InsecureAnyMeasurement,
+    Measurements,
+    Policy,
+    TrustRoot,
+    verify,
+    verify_host,
+)
+
+LABEL = "cipherkeep handshake"
+VERSION = 1
+NONCE_BYTES = 32
+SESSION_BYTES = 16
+CERTIFICATE_LIMIT = 2048  # bytes of a channel certificate
+MESSAGE_LIMIT = DOCUMENT_LIMIT + CERTIFICATE_LIMIT + 512  # bytes of a message
+USER_DATA_LIMIT = 512  # bytes, what AWS's text promises to carry
+DEADLINE = timedelta(seconds=60)  # from a side's first message to its last
+MARGIN = timedelta(minutes=5)  # a session ends this long before the first of its documents and certificates
+
+_LIMITS = cbor.Limits(size=MESSAGE_LIMIT, depth=1, items=16)
+_SHA384_BYTES = 48
+
+
+class Attest(Protocol):
+    """Whatever makes documents: the client of an NSM, or a host's NitroTPM."""
+
+    def __call__(self, *, nonce: bytes, public_key: bytes, user_data: bytes) -> bytes:
+        """A fresh document over these three."""
+
+
+class Judge(Protocol):
+    """Root, kind and policy for the peer's document; see `judge_with`."""
+
+    def __call__(self, document: bytes, *, nonce: bytes, public_key: bytes, at: datetime) -> Attestation:
+        """The attestation, or an `EvidenceError`."""
+
+
+def judge_with(
+    *,
+    root: TrustRoot,
+    kind: Kind,
+    measurements: tuple[Measurements, ...] | InsecureAnyMeasurement,
+    max_age: timedelta,
+    clock_drift: timedelta = timedelta(minutes=1),
+    insecure_allow_debug: bool = False,
+) -> Judge:
+    """A judge that takes one kind of document under one root and policy; nonce and key are the handshake's."""
+    judged_by = {"enclave": verify, "host": verify_host}[kind]
+
+    def judge(document: bytes, *, nonce: bytes, public_key: bytes, at: datetime) -> Attestation:
+        policy = Policy(
+            measurements=measurements,
+            nonce=nonce,
+            public_key=public_key,
+            max_age=max_age,
+            clock_drift=clock_drift,
+            insecure_allow_debug=insecure_allow_debug,
+        )
+        return judged_by(document, root=root, policy=policy, at=at)
+
+    return judge
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the responder is and the initiator expects it to be."""
+
+    chain_id: str  # 1 to 64 printable ASCII characters
+    configuration_digest: bytes  # SHA-384 of the measured configuration
+    party: str  # 1 to 64 printable ASCII characters
+
+    def __post_init__(self) -> None:
+        for name in (self.chain_id, self.party):
+            if not 1 <= len(name) <= 64 or not name.isascii() or not name.isprintable():
+                raise ValueError("chain id and party are 1 to 64 printable ASCII characters")
+        if len(self.configuration_digest) != _SHA384_BYTES:
+            raise ValueError("a configuration digest has 48 bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Two attested channel keys. Pin both certificates; whatever is still open at `expires` must be renewed."""
+
+    session_id: bytes
+    own_certificate: bytes = field(repr=False)  # DER
+    peer_certificate: bytes = field(repr=False)  # DER
+    peer: Attestation
+    expires: datetime  # UTC; five minutes before the first document or certificate ends
+
+
+@dataclass(frozen=True, slots=True)
+class ResponderStatement:
+    """What a responder's message says, its document judged: all that an auditor needs, who goes no further."""
+
+    attestation: Attestation
+    certificate: bytes = field(repr=False)  # DER; its key is the attested one
+    document_digest: bytes  # SHA-384 of the document's bytes as they came
+    session_id: bytes
+    nonce: bytes
+    terms: Terms
+
+
+class _State(Enum):
+    NEW = "new"
+    WAITING = "waiting for the peer's document"
+    SENT = "waiting to be accepted"
+    DONE = "done"
+    FAILED = "failed"
+
+
+# --- messages ---
+
+
+def hello(nonce: bytes) -> bytes:
+    """Message 1: a nonce of 32 random bytes. Anyone may send it, and learns what enclave answers."""
+    if len(nonce) != NONCE_BYTES:
+        raise ValueError("a nonce has 32 bytes")
+    return _message(1, nonce=nonce)
+
+
+def _message(step: int, **content: object) -> bytes:
+    return cbor.encode({"label": LABEL, "version": VERSION, "step": step, **content})
+
+
+def _read(message: bytes, step: int, **schema: cbor.Reader) -> dict[str, Any]:
+    """The content of a message of this step, by name."""
+    if len(message) > MESSAGE_LIMIT:
+        raise Malformed("handshake.size", f"{len(message)} bytes, at most {MESSAGE_LIMIT}")
+    value = _decoded(message, "handshake.message")
+    if value.get("label") != LABEL:
+        raise Malformed("handshake.message", "another label")
+    if value.get("version") != VERSION:
+        raise Malformed("handshake.version", f"{value.get('version')!r}"[:40])
+    if value.get("step") != step:
+        raise Refused("handshake.step", f"{value.get('step')!r} where {step} is due"[:60])
+    return _fields(value, "handshake.message", label=cbor.anything, version=_one, step=cbor.exactly(step), **schema)
+
+
+def _decoded(data: bytes, code: str) -> dict[Any, Any]:
+    try:
+        value = cbor.decode(data, limits=_LIMITS)
+    except Malformed as malformed:
+        raise Malformed(code, malformed.code) from None
+    if type(value) is not dict:
+        raise Malformed(code, "not a map")
+    return value
+
+
+def _fields(value: dict[Any, Any], code: str, **schema: cbor.Reader) -> dict[str, Any]:
+    try:
+        return cbor.fields(value, **schema)
+    except Malformed as malformed:
+        raise Malformed(code, malformed.detail) from None
+
+
+_one = cbor.exactly(VERSION)  # the type too: True equals 1
+_session = cbor.raw(SESSION_BYTES)
+_document = cbor.raw(1, DOCUMENT_LIMIT)
+_certificate = cbor.raw(1, CERTIFICATE_LIMIT)
+
+
+def _user_data(attestation: Attestation, role: str, **schema: cbor.Reader) -> dict[str, Any]:
+    """What the document was made for, by name; its role must be this one."""
+    data = attestation.user_data
+    if data is None or len(data) > USER_DATA_LIMIT:
+        raise Malformed("handshake.user_data", "none" if data is None else f"{len(data)} bytes")
+    value = _decoded(data, "handshake.user_data")
+    if value.get("label") != LABEL:
+        raise Malformed("handshake.user_data", "another label")
+    if value.get("role") in ("initiator", "responder") and value["role"] != role:
+        raise Refused("handshake.role", f"{value['role']} where {role} is due")
+    return _fields(value, "handshake.user_data", label=cbor.anything, version=_one, role=cbor.exactly(role), **schema)
+
+
+def _encoded_user_data(role: str, **content: object) -> bytes:
+    data = cbor.encode({"label": LABEL, "version": VERSION, "role": role, **content})
+    if len(data) > USER_DATA_LIMIT:  # Terms are bounded, so only a change of this module gets here
+        raise ValueError("user data is too long")
+    return data
+
+
+# --- certificates and documents ---
+
+
+def channel_certificate(der: bytes, *, at: datetime) -> Certificate:
+    """Read a channel certificate and judge its form and validity; whose it is, the document beside it says."""
+    certificate = read_certificate(der, CERTIFICATE_LIMIT)
+    if certificate.authority is not False or KEY_CERT_SIGN in (certificate.key_usage or ()):
+        raise Refused("handshake.certificate_authority")
+    if not certificate.not_before <= at <= certificate.not_after:
+        raise Stale("handshake.certificate_validity")
+    return certificate
+
+
+def _judged(
+    document: bytes, certificate: Certificate, own: bytes, nonce: bytes, judge: Judge, at: datetime
+) -> Attestation:
+    """The peer's attestation: for this nonce, for the key of the certificate beside it, and not our own."""
+    if certificate.spki == own:
+        raise Refused("handshake.reflected")
+    attestation = judge(document, nonce=nonce, public_key=certificate.spki, at=at)
+    # The handshake does not lean on the judge for what makes it a handshake.
+    if attestation.nonce != nonce:
+        raise Refused("handshake.nonce")
+    if attestation.public_key != certificate.spki:
+        raise Refused("handshake.key_binding")
+    return attestation
+
+
+def judge_responder(
+    message: bytes, *, nonce: bytes, judge: Judge, at: datetime, own_spki: bytes = b""
+) -> ResponderStatement:
+    """Judge message 2, the answer to `hello(nonce)`. Compare its `terms` with those you expect.
+
+    Beyond what `judge` demands, PCR16 must be that of the configuration which the responder claims.
+    """
+    content = _read(message, 2, document=_document, certificate=_certificate)
+    certificate = channel_certificate(content["certificate"], at=at)
+    attestation = _judged(content["document"], certificate, own_spki, nonce, judge, at)
+    said = _user_data(
+        attestation,
+        "responder",
+        session=_session,
+        nonce=cbor.raw(NONCE_BYTES),
+        party=_name,
+        chain=_name,
+        configuration=cbor.raw(_SHA384_BYTES),
+    )
+    if attestation.pcrs.get(CONFIGURATION_PCR) != configuration_pcr(said["configuration"]):
+        raise Refused("handshake.configuration_pcr")
+    return ResponderStatement(
+        attestation=attestation,
+        certificate=certificate.der,
+        document_digest=hashlib.sha384(content["document"]).digest(),
+        session_id=said["session"],
+        nonce=said["nonce"],
+        terms=Terms(said["chain"], said["configuration"], said["party"]),
+    )
+
+
+def _name(value: Any) -> str:
+    text: str = cbor.text(64)(value)
+    if not text.isascii() or not text.isprintable():
+        raise Malformed("handshake.user_data", "a name that is not printable ASCII")
+    return text
+
+
+def _agree(said: Terms, expected: Terms) -> None:
+    if said.chain_id != expected.chain_id:
+        raise Refused("handshake.chain", said.chain_id)
+    if said.configuration_digest != expected.configuration_digest:
+        raise Refused("handshake.configuration", said.configuration_digest.hex())
+    if said.party != expected.party:
+        raise Refused("handshake.party", said.party)
+
+
+def _expiry(own: Certificate, peer: Certificate, document: bytes, attestation: Attestation, at: datetime) -> datetime:
+    """When a session must have been renewed; both sides come to the same time."""
+    own_leaf = read_certificate(decode(document, expected=None).certificate)
+    first = min(own.not_after, peer.not_after, own_leaf.not_after, attestation.not_after)
+    if first - MARGIN <= at:
+        raise Stale("handshake.expires", f"at {first:%Y-%m-%d %H:%M:%S}Z")
+    return first - MARGIN
+
+
+# --- the two machines ---
+
+
+class _Machine:
+    """The order of things: each step once, and none after a failure."""
+
+    def __init__(self, *, certificate: bytes, attest: Attest, judge: Judge, terms: Terms) -> None:
+        self._own = read_certificate(certificate, CERTIFICATE_LIMIT)
+        self._attest = attest
+        self._judge = judge
+        self._terms = terms
+        self._state = _State.NEW
+        self._began: datetime | None = None
+
+    @contextmanager
+    def _step(self, due: _State, then: _State, at: datetime | None = None) -> Iterator[None]:
+        if self._state is _State.FAILED:
+            raise Refused("handshake.failed")
+        try:
+            if self._state is not due:
+                raise Refused("handshake.state", self._state.value)
+            if at is not None:
+                self._began = self._began or at
+                if at - self._began > DEADLINE:
+                    raise Stale("handshake.timeout")
+            yield
+        except BaseException:
+            self._state = _State.FAILED
+            raise
+        self._state = then
+
+
+class Initiator(_Machine):
+    """The side that connects: start(nonce) → message 1, receive(message 2) → message 3, finish(message 4) → Session.
+
+    `certificate` is its own channel certificate (DER), `judge` decides on the responder, `terms` are what the responder
+    must be. Raises `EvidenceError` with a code of `handshake.…`, or the judge's.
+    """
+
+    def __init__(self, *, certificate: bytes, attest: Attest, judge: Judge, terms: Terms) -> None:
+        super().__init__(certificate=certificate, attest=attest, judge=judge, terms=terms)
+        self._nonce = b""
+        self._session: Session | None = None
+
+    def start(self, nonce: bytes) -> bytes:
+        """Message 1. `nonce` is 32 bytes that nobody could foresee."""
+        with self._step(_State.NEW, _State.WAITING):
+            self._nonce = nonce
+            return hello(nonce)
+
+    def receive(self, message: bytes, *, at: datetime) -> bytes:
+        """Judge message 2 and answer with message 3."""
+        with self._step(_State.WAITING, _State.SENT, at):
+            own = channel_certificate(self._own.der, at=at)
+            said = judge_responder(message, nonce=self._nonce, judge=self._judge, at=at, own_spki=own.spki)
+            _agree(said.terms, self._terms)
+            document = self._attest(
+                nonce=said.nonce,
+                public_key=own.spki,
+                user_data=_encoded_user_data("initiator", session=said.session_id, responder=said.document_digest),
+            )
+            peer = read_certificate(said.certificate, CERTIFICATE_LIMIT)
+            self._session = Session(
+                session_id=said.session_id,
+                own_certificate=own.der,
+                peer_certificate=peer.der,
+                peer=said.attestation,
+                expires=_expiry(own, peer, document, said.attestation, at),
+            )
+            return _message(3, session=said.session_id, document=document, certificate=own.der)
+
+    def finish(self, message: bytes, *, at: datetime) -> Session:
+        """Take message 4; the session is good if the responder accepted."""
+        with self._step(_State.SENT, _State.DONE, at):
+            content = _read(message, 4, session=_session, accepted=cbor.boolean)
+            session = self._session
+            if session is None or content["session"] != session.session_id:
+                raise Refused("handshake.session")
+            if not content["accepted"]:
+                raise Refused("handshake.not_accepted")
+            return session
+
+
+class Responder(_Machine):
+    """The side that is connected to: receive(message 1) → message 2, receive(message 3) → message 4, then `session`.
+
+    `session_id` (16 bytes) and `nonce` (32 bytes) are random and of this machine alone; `terms` are its own.
+    """
+
+    def __init__(
+        self, *, certificate: bytes, attest: Attest, judge: Judge, terms: Terms, session_id: bytes, nonce: bytes
+    ) -> None:
+        super().__init__(certificate=certificate, attest=attest, judge=judge, terms=terms)
+        if len(session_id) != SESSION_BYTES or len(nonce) != NONCE_BYTES:
+            raise ValueError("a session id has 16 bytes, a nonce 32")
+        self._session_id = session_id
+        self._nonce = nonce
+        self._document = b""
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """The session, once message 3 has been accepted."""
+        if self._session is None:
+            raise Refused("handshake.state", self._state.value)
+        return self._session
+
+    def receive(self, message: bytes, *, at: datetime) -> bytes:
+        """Answer message 1 with message 2, then judge message 3 and answer with message 4."""
+        step: Callable[[bytes, datetime], bytes]
+        due, then, step = _State.WAITING, _State.DONE, self._accept
+        if self._state is _State.NEW:
+            due, then, step = _State.NEW, _State.WAITING, self._present
+        with self._step(due, then, at):
+            return step(message, at)
+
+    def refusal(self) -> bytes:
+        """A message 4 that says no, for an initiator that was refused. It tells nothing else."""
+        return _message(4, session=self._session_id, accepted=False)
+
+    def _present(self, message: bytes, at: datetime) -> bytes:
+        content = _read(message, 1, nonce=cbor.raw(NONCE_BYTES))
+        own = channel_certificate(self._own.der, at=at)
+        self._document = self._attest(
+            nonce=content["nonce"],
+            public_key=own.spki,
+            user_data=_encoded_user_data(
+                "responder",
+                session=self._session_id,
+                nonce=self._nonce,
+                party=self._terms.party,
+                chain=self._terms.chain_id,
+                configuration=self._terms.configuration_digest,
+            ),
+        )
+        return _message(2, document=self._document, certificate=own.der)
+
+    def _accept(self, message: bytes, at: datetime) -> bytes:
+        content = _read(message, 3, session=_session, document=_document, certificate=_certificate)
+        if content["session"] != self._session_id:
+            raise Refused("handshake.session", "of the message")
+        own = channel_certificate(self._own.der, at=at)
+        peer = channel_certificate(content["certificate"], at=at)
+        attestation = _judged(content["document"], peer, own.spki, self._nonce, self._judge, at)
+        said = _user_data(attestation, "initiator", session=_session, responder=cbor.raw(_SHA384_BYTES))
+        if said["session"] != self._session_id:
+            raise Refused("handshake.session", "of the document")
+        if said["responder"] != hashlib.sha384(self._document).digest():
+            raise Refused("handshake.responder_document")
+        self._session = Session(
+            session_id=self._session_id,
+            own_certificate=own.der,
+            peer_certificate=peer.der,
+            peer=attestation,
+            expires=_expiry(own, peer, self._document, attestation, at),
+        )
+        return _message(4, session=self._session_id, accepted=True)

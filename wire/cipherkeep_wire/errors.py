@@ -1,0 +1,175 @@
+"""The only place for refusals of the service and the channel: one exception and the table of its codes.
+
+A refusal travels as a gRPC status: the code in the trailing metadata `cipherkeep-code`, `code: sentence (detail)` as the
+status' text. Evidence that does not hold travels the same way under its own code (`status_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import grpc
+
+CODE_KEY = "cipherkeep-code"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRule:
+    """What went wrong in one sentence, what to look at, whether the same call may succeed later."""
+
+    sentence: str
+    hint: str
+    retryable: bool
+    status: grpc.StatusCode
+
+
+class ServiceError(Exception):
+    """A call was refused. `code` names the rule in `SERVICE_RULES`; `detail` holds no secret."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        rule = SERVICE_RULES[code]
+        self.code = code
+        self.detail = detail
+        self.sentence = rule.sentence
+        self.hint = rule.hint
+        self.retryable = rule.retryable
+        super().__init__(f"{code}: {rule.sentence}" + (f" ({detail})" if detail else ""))
+
+
+class RemoteError(Exception):
+    """The other side refused: its code and text. The codes are those of this table and of the evidence."""
+
+    def __init__(self, code: str, text: str, *, retryable: bool) -> None:
+        self.code = code
+        self.retryable = retryable
+        super().__init__(text)
+
+
+_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
+_INVALID = grpc.StatusCode.INVALID_ARGUMENT
+_BUSY = grpc.StatusCode.RESOURCE_EXHAUSTED
+_UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
+
+SERVICE_RULES: dict[str, ServiceRule] = {
+    # --- channel ---
+    # --- enclave ---
+    "service.not_anchored": ServiceRule(
+        "The enclave has not seen its trust root's block yet.",
+        "Send the light blocks from the root on.",
+        True,
+        _PRECONDITION,
+    ),
+    "service.stale_head": ServiceRule(
+        "The head is older than ten minutes by the enclave's clock: no secret is used under it.",
+        "Send newer light blocks. If the chain is idle, it makes an empty block every 30 seconds.",
+        True,
+        _PRECONDITION,
+    ),
+    "service.no_control": ServiceRule(
+        "The control leaf was not shown under the current head.",
+        "Send it with the light blocks.",
+        True,
+        _PRECONDITION,
+    ),
+    "service.not_fresh": ServiceRule(
+        "Nothing shows yet that the head is no old copy: this boot's nonce was not seen in state.",
+        "Send the nonce of Status to the chain, then its proof to Freshen.",
+        True,
+        _PRECONDITION,
+    ),
+    "service.not_admitted": ServiceRule(
+        "Governance has not admitted this party.",
+        "Sign and send an admit_party statement.",
+        True,
+        _PRECONDITION,
+    ),
+    "service.closed": ServiceRule(
+        "The vault is not open.", "Show the party's record and hand over the sealed objects.", True, _PRECONDITION
+    ),
+    "service.opened": ServiceRule(
+        "The vault is open already, with other content than is handed over.",
+        "Restart the enclave to open it anew.",
+        False,
+        _PRECONDITION,
+    ),
+    "service.unknown_inbox": ServiceRule(
+        "The inbox of this height was not shown, or was forgotten since.", "Call Inbox again.", True, _PRECONDITION
+    ),
+    "service.unknown_key": ServiceRule(
+        "No key of this id is held here.", "Compare the id with Status.", False, grpc.StatusCode.NOT_FOUND
+    ),
+    "service.unknown_kind": ServiceRule(
+        "A key has no public material of this kind.", "Kinds: public_key, server_key.", False, _INVALID
+    ),
+    "service.size": ServiceRule(
+        "A message is larger, or has more parts, than is accepted.", "Split the call.", False, _INVALID
+    ),
+    "service.busy": ServiceRule(
+        "More calls are in flight than are served.", "Try again after the oldest has ended.", True, _BUSY
+    ),
+    "service.internal": ServiceRule(
+        "The enclave failed in a way that it does not know.",
+        "Read the enclave's log; the detail there names the exception's type only.",
+        True,
+        grpc.StatusCode.INTERNAL,
+    ),
+    # --- vault ---
+    "vault.kms_unreachable": ServiceRule(
+        "The key service cannot be reached.",
+        "Check the proxy's egress and the key service.",
+        True,
+        grpc.StatusCode.UNAVAILABLE,
+    ),
+    "vault.kms_denied": ServiceRule(
+        "The key service refused.",
+        "Compare the key policy's PCR conditions with the enclave's measurements: PCR0, 1, 2 and 16.",
+        False,
+        _PRECONDITION,
+    ),
+    "vault.kms_answer": ServiceRule(
+        "The key service's answer is not for this enclave or not from this key.",
+        "An answer in clear text, of another key, or forged on the way is refused: look at the way to the key service.",
+        False,
+        _PRECONDITION,
+    ),
+    "vault.object_missing": ServiceRule(
+        "A sealed object that the manifest names was not handed over.",
+        "Restore it from a backup: its key is lost otherwise.",
+        False,
+        _PRECONDITION,
+    ),
+    "vault.object_old": ServiceRule(
+        "The manifest or an object is not the one that stands in the party's record.",
+        "An old or foreign copy was handed over: restore the newest.",
+        False,
+        _PRECONDITION,
+    ),
+    "vault.object_sealed": ServiceRule(
+        "A sealed object does not open.",
+        "It was sealed under another data key, for another party or place, or was changed.",
+        False,
+        _PRECONDITION,
+    ),
+}
+
+
+def status_of(error: Exception) -> tuple[grpc.StatusCode, str, str]:
+    """(status, code, text) under which an error travels. What is not known becomes `service.internal`, unexplained."""
+    if isinstance(error, ServiceError):
+        return SERVICE_RULES[error.code].status, error.code, str(error)
+    code = getattr(error, "code", None)
+    if isinstance(code, str) and hasattr(error, "sentence"):
+        return _INVALID, code, str(error)
+    return grpc.StatusCode.INTERNAL, "service.internal", str(ServiceError("service.internal", type(error).__name__))
+
+
+def remote_error(error: grpc.aio.AioRpcError) -> RemoteError:
+    """What a failed call says: its code, or `channel.broken` when it never reached the service."""
+    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    code = next((str(value) for key, value in metadata if key == CODE_KEY), "")
+    rule = SERVICE_RULES.get(code)
+    if not code:
+        return RemoteError("channel.broken", error.details() or error.code().name, retryable=True)
+    return RemoteError(code, error.details() or code, retryable=rule is not None and rule.retryable)

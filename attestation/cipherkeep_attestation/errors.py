@@ -457,6 +457,11 @@ RULES: dict[str, Rule] = {
         hint="The connection would not be with whoever was attested.",
         source="design, section 6",
     ),
+    "handshake.certificate": Rule(
+        "A document names another channel certificate than the one beside it.",
+        hint="Something between the two replaced the certificate, keeping its key.",
+        source="design, section 6",
+    ),
     "handshake.certificate_authority": Rule(
         "A channel certificate is an authority's, or does not say that it is none.",
         hint="Make channel certificates with basicConstraints CA:FALSE.",
@@ -1125,5 +1130,71 @@ RULES: dict[str, Rule] = {
         'An answer is for no request of this instance.',
         hint='Compare the id.',
         source='design, decision 5',
+    ),
+    # --- the enclave's ledger and what its host hands over ---
+    "ledger.root_height": Rule(
+        "The trust root is not the chain's first header.",
+        hint="Pin header 1: the ids of requests depend on its hash.",
+        source="design, decision 4",
+    ),
+    "ledger.statements_missing": Rule(
+        "The control leaf stands for governance statements that were not handed over.",
+        hint="Send every statement after the last known one, in order, with the leaf.",
+        source="design, decision 6",
+    ),
+    "ledger.control": Rule(
+        "The control leaf is not that of the governance statements known here.",
+        hint="The chain's state and the signed statements disagree: compare both with another node's.",
+        source="design, decision 6",
+    ),
+    "ledger.statement_fork": Rule(
+        "A governance statement differs from the one that is known under its number.",
+        hint="Governors signed two statements with one number, or the state was rewritten.",
+        source="design, decision 7",
+    ),
+    "ledger.request_id": Rule(
+        "An inbox names a request whose id does not follow from its content.",
+        hint="The application that wrote this state is not ours: do not use its validators.",
+        source="design, decision 4",
+    ),
+    "ledger.inbox_header": Rule(
+        "An inbox is proven under a header that is not later than its block.",
+        hint="Use a header above the block: the state after block H is under header H+1.",
+        source="design, decision 3",
+    ),
+    "ledger.no_request": Rule(
+        "The block holds no request of this counter.",
+        hint="Only requests that stand in the proven inbox are processed.",
+        source="design, section 3",
+    ),
+    "ledger.body": Rule(
+        "A request's body does not have the digest that stands in the inbox.",
+        hint="Fetch the body again from the node or another one.",
+        source="design, section 3",
+    ),
+    "ledger.ciphertexts": Rule(
+        "Not as many ciphertexts were handed over as the request names.",
+        hint="Send the request's ciphertexts, in the order of its body, and none with a key generation.",
+        source="design, section 3",
+    ),
+    "ledger.ciphertext_digest": Rule(
+        "A ciphertext's bytes do not have the digest that coprocessors signed.",
+        hint="Fetch the ciphertext again from the store, or from another one.",
+        source="design, decision 9",
+    ),
+    "ledger.record_old": Rule(
+        "The party's record is proven under a header older than the one that showed this boot's nonce.",
+        hint="Prove the record under a newer header.",
+        source="design, decision 14",
+    ),
+    "ledger.record_party": Rule(
+        "The record at this party's index is another party's.",
+        hint="The state is not that of the governance statements: compare it with another node's.",
+        source="design, section 6",
+    ),
+    "vault.record": Rule(
+        "A sealed key's record does not belong to this vault, instance or place.",
+        hint="Restore the newest objects of this party.",
+        source="design, decision 8",
     ),
 }

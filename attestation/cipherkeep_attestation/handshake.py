@@ -7,9 +7,10 @@
     finish(4) gives the session  ◄─ 4 accepted ────
 
 Each side's document binds the key of its own channel certificate and the other's nonce, and says in `user_data` what
-it was made for: its role and the session. The responder's names party, chain and configuration; the initiator's
-names the responder's document by its SHA-384. So a document serves one role, in one session, towards one peer.
-The session is the pair of certificates: whoever runs the channel pins both and lets nothing else through.
+it was made for: its role, the session, and the certificate by its SHA-384. The responder's names party, chain and
+configuration; the initiator's names the responder's document by its SHA-384. So a document serves one role, in one
+session, towards one peer. The session is the pair of certificates: whoever runs the channel pins both and lets
+nothing else through.
 
 Channel certificates are self-signed X.509 of version 3 that say CA:FALSE, at most 2 KiB, made for one boot.
 Nothing is kept between handshakes; a machine that has refused anything refuses everything after it.
@@ -23,13 +24,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 from cipherkeep_attestation import cbor
-from cipherkeep_attestation.eif import CONFIGURATION_PCR, configuration_pcr
-from cipherkeep_attestation.errors import Malformed, Refused, Stale
-from cipherkeep_attestation.nitro.certificate import KEY_CERT_SIGN, Certificate, read_certificate
-from cipherkeep_attestation.nitro.document import LIMIT as DOCUMENT_LIMIT
+from cipherkeep_attestation.errors import Refused, Stale
+from cipherkeep_attestation.handshake_messages import (
+    CERTIFICATE_FIELD,
+    CERTIFICATE_LIMIT,
+    DIGEST_BYTES,
+    DOCUMENT_FIELD,
+    MESSAGE_LIMIT,
+    NONCE_BYTES,
+    SESSION_BYTES,
+    SESSION_FIELD,
+    Judge,
+    ResponderStatement,
+    Terms,
+    channel_certificate,
+    hello,
+    judge_peer,
+    judge_responder,
+    make_message,
+    make_user_data,
+    read_message,
+    read_user_data,
+)
+from cipherkeep_attestation.nitro.certificate import Certificate, read_certificate
 from cipherkeep_attestation.nitro.document import Kind, decode
 from cipherkeep_attestation.nitro.verify import (
     Attestation,
@@ -41,18 +61,28 @@ from cipherkeep_attestation.nitro.verify import (
     verify_host,
 )
 
-LABEL = "cipherkeep handshake"
-VERSION = 1
-NONCE_BYTES = 32
-SESSION_BYTES = 16
-CERTIFICATE_LIMIT = 2048  # bytes of a channel certificate
-MESSAGE_LIMIT = DOCUMENT_LIMIT + CERTIFICATE_LIMIT + 512  # bytes of a message
-USER_DATA_LIMIT = 512  # bytes, what AWS's text promises to carry
+__all__ = [
+    "CERTIFICATE_LIMIT",
+    "DEADLINE",
+    "MARGIN",
+    "MESSAGE_LIMIT",
+    "NONCE_BYTES",
+    "SESSION_BYTES",
+    "Attest",
+    "Initiator",
+    "Judge",
+    "Responder",
+    "ResponderStatement",
+    "Session",
+    "Terms",
+    "channel_certificate",
+    "hello",
+    "judge_responder",
+    "judge_with",
+]
+
 DEADLINE = timedelta(seconds=60)  # from a side's first message to its last
 MARGIN = timedelta(minutes=5)  # a session ends this long before the first of its documents and certificates
-
-_LIMITS = cbor.Limits(size=MESSAGE_LIMIT, depth=1, items=16)
-_SHA384_BYTES = 48
 
 
 class Attest(Protocol):
@@ -60,13 +90,6 @@ class Attest(Protocol):
 
     def __call__(self, *, nonce: bytes, public_key: bytes, user_data: bytes) -> bytes:
         """A fresh document over these three."""
-
-
-class Judge(Protocol):
-    """Root, kind and policy for the peer's document; see `judge_with`."""
-
-    def __call__(self, document: bytes, *, nonce: bytes, public_key: bytes, at: datetime) -> Attestation:
-        """The attestation, or an `EvidenceError`."""
 
 
 def judge_with(
@@ -96,22 +119,6 @@ def judge_with(
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """What the responder is and the initiator expects it to be."""
-
-    chain_id: str  # 1 to 64 printable ASCII characters
-    configuration_digest: bytes  # SHA-384 of the measured configuration
-    party: str  # 1 to 64 printable ASCII characters
-
-    def __post_init__(self) -> None:
-        for name in (self.chain_id, self.party):
-            if not 1 <= len(name) <= 64 or not name.isascii() or not name.isprintable():
-                raise ValueError("chain id and party are 1 to 64 printable ASCII characters")
-        if len(self.configuration_digest) != _SHA384_BYTES:
-            raise ValueError("a configuration digest has 48 bytes")
-
-
-@dataclass(frozen=True, slots=True)
 class Session:
     """Two attested channel keys. Pin both certificates; whatever is still open at `expires` must be renewed."""
 
@@ -122,16 +129,13 @@ class Session:
     expires: datetime  # UTC; five minutes before the first document or certificate ends
 
 
-@dataclass(frozen=True, slots=True)
-class ResponderStatement:
-    """What a responder's message says, its document judged: all that an auditor needs, who goes no further."""
-
-    attestation: Attestation
-    certificate: bytes = field(repr=False)  # DER; its key is the attested one
-    document_digest: bytes  # SHA-384 of the document's bytes as they came
-    session_id: bytes
-    nonce: bytes
-    terms: Terms
+def _agree(said: Terms, expected: Terms) -> None:
+    if said.chain_id != expected.chain_id:
+        raise Refused("handshake.chain", said.chain_id)
+    if said.configuration_digest != expected.configuration_digest:
+        raise Refused("handshake.configuration", said.configuration_digest.hex())
+    if said.party != expected.party:
+        raise Refused("handshake.party", said.party)
 
 
 class _State(Enum):
@@ -140,152 +144,6 @@ class _State(Enum):
     SENT = "waiting to be accepted"
     DONE = "done"
     FAILED = "failed"
-
-
-# --- messages ---
-
-
-def hello(nonce: bytes) -> bytes:
-    """Message 1: a nonce of 32 random bytes. Anyone may send it, and learns what enclave answers."""
-    if len(nonce) != NONCE_BYTES:
-        raise ValueError("a nonce has 32 bytes")
-    return _message(1, nonce=nonce)
-
-
-def _message(step: int, **content: object) -> bytes:
-    return cbor.encode({"label": LABEL, "version": VERSION, "step": step, **content})
-
-
-def _read(message: bytes, step: int, **schema: cbor.Reader) -> dict[str, Any]:
-    """The content of a message of this step, by name."""
-    if len(message) > MESSAGE_LIMIT:
-        raise Malformed("handshake.size", f"{len(message)} bytes, at most {MESSAGE_LIMIT}")
-    value = _decoded(message, "handshake.message")
-    if value.get("label") != LABEL:
-        raise Malformed("handshake.message", "another label")
-    if value.get("version") != VERSION:
-        raise Malformed("handshake.version", f"{value.get('version')!r}"[:40])
-    if value.get("step") != step:
-        raise Refused("handshake.step", f"{value.get('step')!r} where {step} is due"[:60])
-    return _fields(value, "handshake.message", label=cbor.anything, version=_one, step=cbor.exactly(step), **schema)
-
-
-def _decoded(data: bytes, code: str) -> dict[Any, Any]:
-    try:
-        value = cbor.decode(data, limits=_LIMITS)
-    except Malformed as malformed:
-        raise Malformed(code, malformed.code) from None
-    if type(value) is not dict:
-        raise Malformed(code, "not a map")
-    return value
-
-
-def _fields(value: dict[Any, Any], code: str, **schema: cbor.Reader) -> dict[str, Any]:
-    try:
-        return cbor.fields(value, **schema)
-    except Malformed as malformed:
-        raise Malformed(code, malformed.detail) from None
-
-
-_one = cbor.exactly(VERSION)  # the type too: True equals 1
-_session = cbor.raw(SESSION_BYTES)
-_document = cbor.raw(1, DOCUMENT_LIMIT)
-_certificate = cbor.raw(1, CERTIFICATE_LIMIT)
-
-
-def _user_data(attestation: Attestation, role: str, **schema: cbor.Reader) -> dict[str, Any]:
-    """What the document was made for, by name; its role must be this one."""
-    data = attestation.user_data
-    if data is None or len(data) > USER_DATA_LIMIT:
-        raise Malformed("handshake.user_data", "none" if data is None else f"{len(data)} bytes")
-    value = _decoded(data, "handshake.user_data")
-    if value.get("label") != LABEL:
-        raise Malformed("handshake.user_data", "another label")
-    if value.get("role") in ("initiator", "responder") and value["role"] != role:
-        raise Refused("handshake.role", f"{value['role']} where {role} is due")
-    return _fields(value, "handshake.user_data", label=cbor.anything, version=_one, role=cbor.exactly(role), **schema)
-
-
-def _encoded_user_data(role: str, **content: object) -> bytes:
-    data = cbor.encode({"label": LABEL, "version": VERSION, "role": role, **content})
-    if len(data) > USER_DATA_LIMIT:  # Terms are bounded, so only a change of this module gets here
-        raise ValueError("user data is too long")
-    return data
-
-
-# --- certificates and documents ---
-
-
-def channel_certificate(der: bytes, *, at: datetime) -> Certificate:
-    """Read a channel certificate and judge its form and validity; whose it is, the document beside it says."""
-    certificate = read_certificate(der, CERTIFICATE_LIMIT)
-    if certificate.authority is not False or KEY_CERT_SIGN in (certificate.key_usage or ()):
-        raise Refused("handshake.certificate_authority")
-    if not certificate.not_before <= at <= certificate.not_after:
-        raise Stale("handshake.certificate_validity")
-    return certificate
-
-
-def _judged(
-    document: bytes, certificate: Certificate, own: bytes, nonce: bytes, judge: Judge, at: datetime
-) -> Attestation:
-    """The peer's attestation: for this nonce, for the key of the certificate beside it, and not our own."""
-    if certificate.spki == own:
-        raise Refused("handshake.reflected")
-    attestation = judge(document, nonce=nonce, public_key=certificate.spki, at=at)
-    # The handshake does not lean on the judge for what makes it a handshake.
-    if attestation.nonce != nonce:
-        raise Refused("handshake.nonce")
-    if attestation.public_key != certificate.spki:
-        raise Refused("handshake.key_binding")
-    return attestation
-
-
-def judge_responder(
-    message: bytes, *, nonce: bytes, judge: Judge, at: datetime, own_spki: bytes = b""
-) -> ResponderStatement:
-    """Judge message 2, the answer to `hello(nonce)`. Compare its `terms` with those you expect.
-
-    Beyond what `judge` demands, PCR16 must be that of the configuration which the responder claims.
-    """
-    content = _read(message, 2, document=_document, certificate=_certificate)
-    certificate = channel_certificate(content["certificate"], at=at)
-    attestation = _judged(content["document"], certificate, own_spki, nonce, judge, at)
-    said = _user_data(
-        attestation,
-        "responder",
-        session=_session,
-        nonce=cbor.raw(NONCE_BYTES),
-        party=_name,
-        chain=_name,
-        configuration=cbor.raw(_SHA384_BYTES),
-    )
-    if attestation.pcrs.get(CONFIGURATION_PCR) != configuration_pcr(said["configuration"]):
-        raise Refused("handshake.configuration_pcr")
-    return ResponderStatement(
-        attestation=attestation,
-        certificate=certificate.der,
-        document_digest=hashlib.sha384(content["document"]).digest(),
-        session_id=said["session"],
-        nonce=said["nonce"],
-        terms=Terms(said["chain"], said["configuration"], said["party"]),
-    )
-
-
-def _name(value: Any) -> str:
-    text: str = cbor.text(64)(value)
-    if not text.isascii() or not text.isprintable():
-        raise Malformed("handshake.user_data", "a name that is not printable ASCII")
-    return text
-
-
-def _agree(said: Terms, expected: Terms) -> None:
-    if said.chain_id != expected.chain_id:
-        raise Refused("handshake.chain", said.chain_id)
-    if said.configuration_digest != expected.configuration_digest:
-        raise Refused("handshake.configuration", said.configuration_digest.hex())
-    if said.party != expected.party:
-        raise Refused("handshake.party", said.party)
 
 
 def _expiry(own: Certificate, peer: Certificate, document: bytes, attestation: Attestation, at: datetime) -> datetime:
@@ -356,7 +214,7 @@ class Initiator(_Machine):
             document = self._attest(
                 nonce=said.nonce,
                 public_key=own.spki,
-                user_data=_encoded_user_data("initiator", session=said.session_id, responder=said.document_digest),
+                user_data=make_user_data("initiator", own, session=said.session_id, responder=said.document_digest),
             )
             peer = read_certificate(said.certificate, CERTIFICATE_LIMIT)
             self._session = Session(
@@ -366,12 +224,12 @@ class Initiator(_Machine):
                 peer=said.attestation,
                 expires=_expiry(own, peer, document, said.attestation, at),
             )
-            return _message(3, session=said.session_id, document=document, certificate=own.der)
+            return make_message(3, session=said.session_id, document=document, certificate=own.der)
 
     def finish(self, message: bytes, *, at: datetime) -> Session:
         """Take message 4; the session is good if the responder accepted."""
         with self._step(_State.SENT, _State.DONE, at):
-            content = _read(message, 4, session=_session, accepted=cbor.boolean)
+            content = read_message(message, 4, session=SESSION_FIELD, accepted=cbor.boolean)
             session = self._session
             if session is None or content["session"] != session.session_id:
                 raise Refused("handshake.session")
@@ -415,16 +273,17 @@ class Responder(_Machine):
 
     def refusal(self) -> bytes:
         """A message 4 that says no, for an initiator that was refused. It tells nothing else."""
-        return _message(4, session=self._session_id, accepted=False)
+        return make_message(4, session=self._session_id, accepted=False)
 
     def _present(self, message: bytes, at: datetime) -> bytes:
-        content = _read(message, 1, nonce=cbor.raw(NONCE_BYTES))
+        content = read_message(message, 1, nonce=cbor.raw(NONCE_BYTES))
         own = channel_certificate(self._own.der, at=at)
         self._document = self._attest(
             nonce=content["nonce"],
             public_key=own.spki,
-            user_data=_encoded_user_data(
+            user_data=make_user_data(
                 "responder",
+                own,
                 session=self._session_id,
                 nonce=self._nonce,
                 party=self._terms.party,
@@ -432,16 +291,18 @@ class Responder(_Machine):
                 configuration=self._terms.configuration_digest,
             ),
         )
-        return _message(2, document=self._document, certificate=own.der)
+        return make_message(2, document=self._document, certificate=own.der)
 
     def _accept(self, message: bytes, at: datetime) -> bytes:
-        content = _read(message, 3, session=_session, document=_document, certificate=_certificate)
+        content = read_message(
+            message, 3, session=SESSION_FIELD, document=DOCUMENT_FIELD, certificate=CERTIFICATE_FIELD
+        )
         if content["session"] != self._session_id:
             raise Refused("handshake.session", "of the message")
         own = channel_certificate(self._own.der, at=at)
         peer = channel_certificate(content["certificate"], at=at)
-        attestation = _judged(content["document"], peer, own.spki, self._nonce, self._judge, at)
-        said = _user_data(attestation, "initiator", session=_session, responder=cbor.raw(_SHA384_BYTES))
+        attestation = judge_peer(content["document"], peer, own.spki, self._nonce, self._judge, at)
+        said = read_user_data(attestation, "initiator", peer, session=SESSION_FIELD, responder=cbor.raw(DIGEST_BYTES))
         if said["session"] != self._session_id:
             raise Refused("handshake.session", "of the document")
         if said["responder"] != hashlib.sha384(self._document).digest():
@@ -453,4 +314,4 @@ class Responder(_Machine):
             peer=attestation,
             expires=_expiry(own, peer, self._document, attestation, at),
         )
-        return _message(4, session=self._session_id, accepted=True)
+        return make_message(4, session=self._session_id, accepted=True)

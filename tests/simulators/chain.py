@@ -13,8 +13,8 @@ An attack edits a draft of a block before or after it is signed:
     chain.forge(header={"time": (0, 0)})                                  # signed as it is
     chain.forge(after=lambda draft: draft.slots[0].update(flag=3))        # changed behind the signatures
 
-What it makes is bytes, written and hashed by code of its own (recursive trees, an encoder that never objects), so that
-agreement with the verifier means something. Times are (seconds, nanoseconds) since 1970.
+What it makes is bytes, written and hashed by code of its own (recursive trees, an encoder that never
+objects), so that agreement with the verifier means something. Times are (seconds, nanoseconds) since 1970.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from cipherkeep_attestation.chain.header import LightBlock
 from cipherkeep_attestation.chain.light import LightRoot
 from cipherkeep_attestation.chain.state import StateProof
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 SENTINEL = b"cipherkeep/sentinel"
 YEAR_ONE = (-62_135_596_800, 0)
@@ -258,9 +257,7 @@ class Draft:
         body = number(1, self.commit["height"]) + number(2, self.commit["round"])
         body += message(3, block_id(self.commit["block_id"]))
         for slot in self.slots:
-            signature = (
-                sized(2, slot["address"]) + message(3, timestamp(slot["time"])) + sized(4, slot["signature"])
-            )
+            signature = sized(2, slot["address"]) + message(3, timestamp(slot["time"])) + sized(4, slot["signature"])
             body += message(4, number(1, slot["flag"]) + signature)
         return body
 
@@ -357,13 +354,9 @@ class SimulatedChain:
         """That the key is there, under the header of this height (the newest by default)."""
         top, trees = self._trees((under or self.height) - 1)
         name = f"{instance}/{collection}"
-        return StateProof(
-            top.prove(name.encode()), trees[name].prove(key.to_bytes(8, "big")), trees[name].root()
-        )
+        return StateProof(top.prove(name.encode()), trees[name].prove(key.to_bytes(8, "big")), trees[name].root())
 
-    def prove_absent(
-        self, instance: str, collection: str, key: int, *, under: int | None = None
-    ) -> StateProof:
+    def prove_absent(self, instance: str, collection: str, key: int, *, under: int | None = None) -> StateProof:
         """That the key is not there; for one that is, the lie made of its neighbours."""
         top, trees = self._trees((under or self.height) - 1)
         name, at = f"{instance}/{collection}", key.to_bytes(8, "big")
@@ -399,8 +392,9 @@ class SimulatedChain:
     ) -> bytes:
         """The bytes of a block (the next, or one already made) with changes. The chain itself goes on unchanged.
 
-        `header` fields, `validators` (the header names them unless it says otherwise) and `before` come before the
-        commit is made and signed, with `votes` as flags; `after` changes whatever it likes behind the signatures.
+        `header` fields, `validators` (the header names them unless it says otherwise) and `before` come
+        before the commit is made and signed, with `votes` as flags; `after` changes whatever it likes behind
+        the signatures.
         """
         draft = copy.copy(self.drafts[height - 1]) if height else self.draft(self.now + timedelta(seconds=1))
         draft.header = copy.deepcopy(draft.header)

@@ -54,6 +54,87 @@ _UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
 SERVICE_RULES: dict[str, ServiceRule] = {
     # --- channel ---
+    "channel.broken": ServiceRule(
+        "A call ended without an answer of the service.",
+        "The connection was cut or never came about: look at the proxy and the enclave.",
+        True,
+        grpc.StatusCode.UNAVAILABLE,
+    ),
+    "channel.busy": ServiceRule(
+        "More handshakes run, or begin per second, than are served.", "Try again after a second.", True, _BUSY
+    ),
+    "channel.sessions_full": ServiceRule(
+        "As many sessions live as are kept, and none is ended for another.",
+        "Look for clients that open sessions without closing them; sessions end with their documents.",
+        True,
+        _BUSY,
+    ),
+    "channel.certificate_in_use": ServiceRule(
+        "Another live session has this certificate.",
+        "Make a new certificate for every session.",
+        False,
+        _UNAUTHENTICATED,
+    ),
+    "channel.tls_version": ServiceRule(
+        "The connection is not TLS 1.3.",
+        "Import cipherkeep_wire before grpc, on both sides.",
+        False,
+        _UNAUTHENTICATED,
+    ),
+    "channel.unknown_session": ServiceRule(
+        "The peer's certificate is of no live session.", "Run the handshake again.", True, _UNAUTHENTICATED
+    ),
+    "channel.session_expired": ServiceRule(
+        "The session has ended with the documents it rests on.", "Run the handshake again.", True, _UNAUTHENTICATED
+    ),
+    "channel.refused": ServiceRule(
+        "The other side refused the handshake.",
+        "The detail holds its code: compare measurements, configuration and clocks of both sides.",
+        False,
+        _UNAUTHENTICATED,
+    ),
+    "channel.closed": ServiceRule(
+        "The channel was closed on this side.", "Open a new one.", False, grpc.StatusCode.CANCELLED
+    ),
+    "transport.address": ServiceRule(
+        "An address is none of the known forms.",
+        "Forms: vsock://CID:PORT, unix:///path, unix-vsock:///path#PORT, tcp://127.0.0.1:PORT.",
+        False,
+        _INVALID,
+    ),
+    "transport.in_use": ServiceRule(
+        "Something else has the path or port to listen at.",
+        "Stop the process that listens there; a file that is no socket is never removed.",
+        False,
+        _PRECONDITION,
+    ),
+    "transport.unreachable": ServiceRule(
+        "Nobody listens at an address.",
+        "Check that the process behind it runs, and its log.",
+        True,
+        grpc.StatusCode.UNAVAILABLE,
+    ),
+    "transport.refused": ServiceRule(
+        "The VM monitor did not connect to the port.",
+        "The enclave does not listen at this port yet, or has ended.",
+        True,
+        grpc.StatusCode.UNAVAILABLE,
+    ),
+    "transport.timeout": ServiceRule(
+        "A stream did not move within its deadline.",
+        "Look for whoever is stuck at the other end.",
+        True,
+        grpc.StatusCode.UNAVAILABLE,
+    ),
+    "transport.closed": ServiceRule(
+        "A stream ended or broke before it was complete.",
+        "Look at the process at the other end.",
+        True,
+        grpc.StatusCode.UNAVAILABLE,
+    ),
+    "transport.frame_size": ServiceRule(
+        "A frame is larger than is accepted.", "The limits stand in wire/limits.py.", False, _INVALID
+    ),
     # --- enclave ---
     "service.not_anchored": ServiceRule(
         "The enclave has not seen its trust root's block yet.",

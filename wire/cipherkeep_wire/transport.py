@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.limits import DEFAULT, KIB
 
 Scheme: TypeAlias = Literal["vsock", "unix", "unix-vsock", "tcp"]
@@ -35,6 +36,8 @@ Handler: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awai
 _PATH_BYTES: Final = 107  # sockaddr_un.sun_path less its NUL, Linux unix(7)
 _CONNECT_LINE: Final = 32  # bytes; "OK 4294967295\n" has 14
 _ANY_CID: Final = 0xFFFFFFFF  # VMADDR_CID_ANY, Linux vsock(7)
+_ACCEPT_PAUSE: Final = 0.1  # seconds; when the process is out of descriptors accept(2) fails at once, for ever
+_BACKLOG: Final = 256  # connections that wait to be accepted
 _CLOSE_TIMEOUT: Final = 1.0  # seconds a closing stream may take to flush before it is aborted
 
 _PATH = r"(?P<path>/[^#\x00-\x1f\ud800-\udfff]+)"
@@ -47,13 +50,8 @@ _FORMS: Final[dict[Scheme, re.Pattern[str]]] = {
 }
 
 
-class TransportError(Exception):
-    """A stream could not be had or broke. `code` names the rule; `detail` is for people, without payload."""
-
-    def __init__(self, code: str, detail: str = "") -> None:
-        self.code = code
-        self.detail = detail
-        super().__init__(f"{code} ({detail})" if detail else code)
+class TransportError(ServiceError):
+    """A stream could not be had or broke, with a code `transport.…`; `detail` is for people, without payload."""
 
 
 def _unreachable(address: Address, problem: OSError) -> TransportError:
@@ -118,12 +116,14 @@ async def connect(
         async with asyncio.timeout(timeout):
             match address.scheme:
                 case "unix" | "unix-vsock":
-                    reader, writer = await asyncio.open_unix_connection(address.path, limit=buffer)
+                    plug = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                    reader, writer = await _connected(plug, address.path, buffer)
                 case "tcp":
-                    reader, writer = await asyncio.open_connection("127.0.0.1", address.port, limit=buffer)
+                    plug = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                    reader, writer = await _connected(plug, ("127.0.0.1", address.port), buffer)
                 case "vsock":
-                    reader, writer = await _connect_vsock(address, buffer)
-            writer.transport.set_write_buffer_limits(high=buffer)
+                    plug = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+                    reader, writer = await _connected(plug, (address.cid, address.port), buffer)
             if address.scheme == "unix-vsock":
                 await _ask_monitor(reader, writer, address)
     except TimeoutError:
@@ -135,16 +135,25 @@ async def connect(
     return reader, writer
 
 
-async def _connect_vsock(address: Address, buffer: int) -> Stream:
-    plug = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+async def _adopt(plug: socket.socket, buffer: int) -> Stream:
+    """The stream of a connected socket, which it closes."""
     try:
-        plug.setblocking(False)
-        # A tuple of integers needs no name lookup, so the loop passes it to connect(2) as it is.
-        await asyncio.get_running_loop().sock_connect(plug, (address.cid, address.port))
-        return await asyncio.open_connection(sock=plug, limit=buffer)
+        reader, writer = await asyncio.open_connection(sock=plug, limit=buffer)
     except BaseException:
         plug.close()
         raise
+    writer.transport.set_write_buffer_limits(high=buffer)
+    return reader, writer
+
+
+async def _connected(plug: socket.socket, name: tuple[int, int] | tuple[str, int] | str, buffer: int) -> Stream:
+    try:
+        plug.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(plug, name)
+    except BaseException:
+        plug.close()
+        raise
+    return await _adopt(plug, buffer)
 
 
 async def _ask_monitor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address) -> None:
@@ -168,53 +177,57 @@ async def _ask_monitor(reader: asyncio.StreamReader, writer: asyncio.StreamWrite
 class Listener:
     """Accepts streams until it is closed; runs one task per stream, at most `connections` of them."""
 
-    def __init__(self, handler: Handler, connections: int, buffer: int) -> None:
+    def __init__(self, plug: socket.socket, address: Address, handler: Handler, connections: int, buffer: int) -> None:
+        self.address = address
+        self.turned_away = 0  # connections closed at once because the listener was full
+        self._plug = plug
+        self._path = Path(plug.getsockname()) if address.scheme in ("unix", "unix-vsock") else None
+        self._inode = self._path.stat().st_ino if self._path else 0
         self._handler = handler
         self._connections = connections
         self._buffer = buffer
-        self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._path: Path | None = None
-        self._inode = 0
-        self._closed = False
-        self.address: Address
-        self.turned_away = 0  # connections closed at once because the listener was full
+        self._fresh: set[socket.socket] = set()  # accepted, and not yet taken up by their tasks
+        self._pause: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        plug.listen(_BACKLOG)
+        self._loop.add_reader(plug, self._accept)
 
-    async def _open(self, address: Address) -> None:
-        plug, self.address = _bind(address)
+    def _accept(self) -> None:
+        # Neither asyncio.Server nor sock_accept: in Python 3.11 both leak a connection that arrives as they close.
         try:
-            if address.scheme in ("unix", "unix-vsock"):
-                self._path = Path(plug.getsockname())
-                self._inode = self._path.stat().st_ino
-                self._server = await asyncio.start_unix_server(self._accept, sock=plug, limit=self._buffer, backlog=64)
-            else:
-                self._server = await asyncio.start_server(self._accept, sock=plug, limit=self._buffer, backlog=64)
-        except BaseException:
-            plug.close()
-            raise
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._closed or len(self._tasks) >= self._connections:
-            self.turned_away += 1
-            writer.transport.abort()
+            plug, _ = self._plug.accept()
+        except BlockingIOError:
             return
-        writer.transport.set_write_buffer_limits(high=self._buffer)
-        task = asyncio.ensure_future(self._run(reader, writer))
+        except OSError:
+            self._loop.remove_reader(self._plug)
+            self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._loop.add_reader, self._plug, self._accept)
+            return
+        if len(self._tasks) >= self._connections:
+            self.turned_away += 1
+            plug.close()
+            return
+        plug.setblocking(False)
+        self._fresh.add(plug)
+        task = self._loop.create_task(self._serve(plug))
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._forget(done, writer))
+        task.add_done_callback(lambda done: self._forget(done, plug))
 
-    def _forget(self, task: asyncio.Task[None], writer: asyncio.StreamWriter) -> None:
-        # A task cancelled before its first step has run no `finally`.
-        self._tasks.discard(task)
-        writer.transport.abort()
-
-    async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, plug: socket.socket) -> None:
+        self._fresh.discard(plug)
+        reader, writer = await _adopt(plug, self._buffer)
         try:
             await self._handler(reader, writer)
         except (TransportError, OSError):
             pass  # a broken stream is its peer's affair; handlers report what is worth reporting
         finally:
             await finish(writer)
+
+    def _forget(self, task: asyncio.Task[None], plug: socket.socket) -> None:
+        self._tasks.discard(task)
+        if plug in self._fresh:  # cancelled before its first step
+            self._fresh.discard(plug)
+            plug.close()
 
     @property
     def open_connections(self) -> int:
@@ -223,16 +236,16 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting, cancel the running handlers, remove the socket's file. Twice is once."""
-        self._closed = True
-        if self._server is not None:
-            self._server.close()
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._plug.fileno() >= 0:
+            self._loop.remove_reader(self._plug)
+            self._plug.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # A connection accepted just now reaches `_accept`, and aborted ones let go, within a few turns of the loop.
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # aborted transports let go of their sockets in the loop's next turn
         if self._path is not None:
             # Another listener may have taken the path over since: its file has another inode.
             with contextlib.suppress(FileNotFoundError):
@@ -259,14 +272,11 @@ async def listen(
     Unix sockets get mode 0600 before the first connection can be made; a dead socket's file is replaced, a
     live one is refused with `transport.in_use`. At most `connections` handlers run; one more is cut off.
     """
-    listener = Listener(handler, connections, buffer)
     try:
-        await listener._open(address)
+        plug, bound = _bind(address)
     except OSError as problem:
-        raise TransportError(
-            "transport.unreachable", f"{address}: {problem.strerror or type(problem).__name__}"
-        ) from None
-    return listener
+        raise _unreachable(address, problem) from None
+    return Listener(plug, bound, handler, connections, buffer)
 
 
 def _bind(address: Address) -> tuple[socket.socket, Address]:

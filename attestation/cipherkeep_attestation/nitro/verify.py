@@ -120,7 +120,7 @@ class Attestation:
     kind: Kind
     module_id: str
     timestamp: datetime  # UTC, when it was made, by the hypervisor's clock
-    pcrs: Mapping[int, bytes]
+    pcrs: Mapping[int, bytes] = field(repr=False)
     public_key: bytes | None
     user_data: bytes | None
     nonce: bytes | None

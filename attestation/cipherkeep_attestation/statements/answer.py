@@ -2,7 +2,7 @@
 
 The *core* says what was decided and is the same however often it is asked; two different cores of one party for one id
 are equivocation. The *context* says under which head, by which boot, in which order. Parties agree when the cores agree
-in everything but their own signatures.
+in everything but their own signatures; of a user's shares, which differ, it counts that there are enough.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cipherkeep_attestation import cbor, cose
 from cipherkeep_attestation.errors import Malformed
+from cipherkeep_attestation.statements.request import USER_DECRYPT
 
 LABEL = "cipherkeep/answer/v1"
 MAX_ANSWER = 1 << 19  # bytes; 128 user ciphertexts take 140 KiB
@@ -56,27 +57,31 @@ class Core:
     result: dict[str, Any] | None
     signatures: dict[str, bytes]
 
-    def _agreed(self) -> dict[str, Any]:
+    def _agreed(self, result: dict[str, Any] | None) -> dict[str, Any]:
         return {
             "digests": list(self.digests),
             "id": self.id,
             "key_id": self.key_id,
             "operation": self.operation,
             "refusal": self.refusal,
-            "result": self.result,
+            "result": result,
         }
 
     def encode(self) -> bytes:
         """Deterministic CBOR."""
-        return cbor.encode({**self._agreed(), "signatures": self.signatures})
+        return cbor.encode({**self._agreed(self.result), "signatures": self.signatures})
 
     def digest(self) -> bytes:
         """SHA-256 of the whole core: equivocation is two of these by one party."""
         return hashlib.sha256(self.encode()).digest()
 
     def agreement(self) -> bytes:
-        """SHA-256 of what parties must agree on: everything but their own signatures."""
-        return hashlib.sha256(cbor.encode(self._agreed())).digest()
+        """SHA-256 of what parties must agree on: everything but their own signatures.
+
+        A user's shares are sealed by each party for itself: they are counted, and their bytes are no part of it.
+        """
+        shared = None if self.operation == USER_DECRYPT else self.result
+        return hashlib.sha256(cbor.encode(self._agreed(shared))).digest()
 
     @classmethod
     def decode(cls, data: bytes) -> Core:

@@ -72,6 +72,12 @@ def user_decryption_link(public_key: bytes, handles: Sequence[bytes], user: byte
     )
 
 
+def answered_extra_data(asked: bytes) -> bytes:
+    """The extra data that an answer to a user's request is signed over: today's clients ask with 00 and verify with
+    nothing; anything else is repeated."""
+    return b"" if asked == b"\x00" else asked
+
+
 def user_decryption_response(public_key: bytes, handles: Sequence[bytes], payload: bytes, extra_data: bytes) -> bytes:
     """Struct hash of what a party signs for a user decryption."""
     return eip712.struct_hash(

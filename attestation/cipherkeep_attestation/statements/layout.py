@@ -7,7 +7,8 @@
 | `inbox` | height of a block | `Inbox`: the requests of that block |
 | `requests` | counter, from 1 | `RequestRecord` |
 | `parties` | index, from 1 | `PartyRecord` |
-| `freshness` | index of the party | the nonce that its enclave last drew (32 bytes) |
+| `freshness` | index of the party | the nonce that its enclave last drew (32 bytes); zeros before the first |
+| `equivocations` | counter, from 1 | `Equivocation`: two different cores of one party for one request |
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import Malformed
 
 CONTROL, STATEMENTS, INBOX, REQUESTS = "control", "statements", "inbox", "requests"
-PARTIES, FRESHNESS = "parties", "freshness"
-COLLECTIONS = (CONTROL, STATEMENTS, INBOX, REQUESTS, PARTIES, FRESHNESS)
+PARTIES, FRESHNESS, EQUIVOCATIONS = "parties", "freshness", "equivocations"
+COLLECTIONS = (CONTROL, STATEMENTS, INBOX, REQUESTS, PARTIES, FRESHNESS, EQUIVOCATIONS)
 CONTROL_KEY = 1
 MAX_INBOX = 1000  # requests of one block
 _DIGEST = cbor.raw(32)
@@ -150,7 +151,7 @@ class PartyRecord:
     signing_key: bytes | None  # secp256k1, compressed, 33 bytes; likewise
     configuration: bytes | None  # SHA-384 of the configuration it registered with
     measurements: bytes | None  # SHA-256 over dCBOR {0: PCR0, 1: PCR1, 2: PCR2} of the document
-    registration: bytes | None  # SHA-256 of the registration
+    registration: bytes | None  # SHA-256 of the registration; None with keys set: its image was dropped, it lapsed
     manifest_serial: int  # 0: nothing was ever sealed
     manifest: bytes | None  # SHA-256 of the vault's manifest
 
@@ -174,3 +175,31 @@ class PartyRecord:
                 manifest=cbor.nullable(_DIGEST),
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Equivocation:
+    """A party signed two different cores for one request: the SHA-256 of both signed answers, the first one first."""
+
+    counter: int
+    id: bytes
+    party: int
+    first: bytes
+    second: bytes
+
+    def encode(self) -> bytes:
+        """Deterministic CBOR."""
+        return cbor.encode({name: getattr(self, name) for name in self.__slots__})
+
+    @classmethod
+    def decode(cls, data: bytes) -> Equivocation:
+        """Read what `encode` writes."""
+        found = cbor.fields(
+            cbor.decode(data),
+            counter=cbor.uint(least=1),
+            first=_DIGEST,
+            id=_DIGEST,
+            party=cbor.uint(1000, least=1),
+            second=_DIGEST,
+        )
+        return cls(**found)

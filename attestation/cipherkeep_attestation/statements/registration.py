@@ -30,6 +30,15 @@ BLOCKS = 100  # the nonce is the hash of a block at most this old
 CLOCK_DIFFERENCE = timedelta(minutes=5)  # between the document's time and the block's
 
 
+def signer_of(signing_key: bytes) -> bytes:
+    """The Ethereum address of a compressed secp256k1 key. `Malformed("registration.signing_key")` if it is none."""
+    try:
+        key = coincurve.PublicKey(signing_key)
+    except ValueError:
+        raise Malformed("registration.signing_key") from None
+    return eip712.address_of(key.format(compressed=False))
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
     """What a party says of itself; all but the document."""
@@ -63,11 +72,7 @@ class Claims:
 
     def signer(self) -> bytes:
         """The Ethereum address of the signing key."""
-        try:
-            key = coincurve.PublicKey(self.signing_key)
-        except ValueError:
-            raise Malformed("registration.signing_key") from None
-        return eip712.address_of(key.format(compressed=False))
+        return signer_of(self.signing_key)
 
     @classmethod
     def decode(cls, data: bytes) -> Claims:

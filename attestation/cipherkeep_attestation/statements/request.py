@@ -81,11 +81,16 @@ class PublicDecrypt:
         )
 
     def origin(self) -> bytes | None:
-        """The request on the other chain, when there is one."""
+        """The request on the other chain, when there is one, together with what it is said to ask for.
+
+        As long as no proof ties the two, a name alone could be taken by whoever asks first for something else.
+        """
         source = self.source
         if source is None:
             return None
-        return _origin(PUBLIC_DECRYPT, cbor.encode([source.chain_id, source.contract, source.request]))
+        handles = [item.handle for item in self.ciphertexts]
+        named = [source.chain_id, source.contract, source.request]
+        return _origin(PUBLIC_DECRYPT, cbor.encode([self.key_id, handles, self.extra_data, named]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,289 @@
+"""The only place where ledger, vault and operations meet: what one enclave does, without the wire.
+
+Order of use: `advance` until the head is current, `freshen`, `open`, `register`, then `advance`, `show_inbox` and
+`process` for each block. Every call may be repeated. All of it runs on one event loop; threads only compute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cipherkeep_attestation.errors import EvidenceError, Malformed
+from cipherkeep_attestation.statements.answer import Core
+from cipherkeep_attestation.statements.configuration import Configuration
+from cipherkeep_attestation.statements.layout import InboxEntry
+from cipherkeep_attestation.statements.registration import Claims, Registration
+from cipherkeep_attestation.statements.request import Keygen, PublicDecrypt, UserDecrypt
+from cipherkeep_wire.errors import ServiceError
+
+from cipherkeep_enclave.engine import MaterialFolder
+from cipherkeep_enclave.ledger import Ledger, View
+from cipherkeep_enclave.limits import DEFAULT, EnclaveLimits
+from cipherkeep_enclave.logs import logger
+from cipherkeep_enclave.operations import answers, keygen
+from cipherkeep_enclave.operations.answers import AnswerChain
+from cipherkeep_enclave.operations.setting import RefusedRequest, Setting
+from cipherkeep_enclave.vault import Vault
+from cipherkeep_enclave.vault.aws_kms import KeyWrapper
+from cipherkeep_enclave.vault.records import SECRET_BYTES
+from cipherkeep_enclave.vault.vault import StoredObject
+
+Attest = Callable[[bytes, bytes, bytes], bytes]  # nonce, public key, user data → document
+_STEPS_AT_ONCE = 16  # light blocks judged between two looks at other calls
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A request as the host hands it over."""
+
+    counter: int
+    body: bytes
+    ciphertexts: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request: a signed answer, or the code of an error, which is no vote."""
+
+    counter: int
+    answer: bytes = b""
+    code: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VaultUpdate:
+    """What the host must store durably before it sends anything on."""
+
+    manifest: bytes
+    objects: Sequence[StoredObject] = field(repr=False)
+
+
+class Keeper:
+    """One enclave."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        boot: bytes,
+        nonce: bytes,
+        now: Callable[[], datetime],
+        kms: KeyWrapper,
+        attest: Attest,
+        entropy: Callable[[int], bytes],
+        material: MaterialFolder,
+        limits: EnclaveLimits = DEFAULT,
+    ) -> None:
+        """`boot` (16 bytes) and `nonce` (32) are drawn at start; `entropy` is what new secrets are made of."""
+        self.configuration = configuration
+        self.boot = boot
+        self.ledger = Ledger(configuration, nonce=nonce, now=now, limits=limits)
+        self.vault: Vault | None = None
+        self.limits = limits
+        self._digest = configuration.digest()
+        self._now = now
+        self._kms = kms
+        self._attest = attest
+        self._entropy = entropy
+        self._material = material
+        self._answers = AnswerChain(configuration=self._digest, boot=boot)
+        self._settled: tuple[int, bytes] = (0, b"")  # the newest manifest that the host is known to have stored
+        self._advancing = asyncio.Lock()
+        self._changing = asyncio.Lock()  # one change of the vault, one key generation at a time
+        self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="operations")
+
+    def close(self) -> None:
+        """Let the threads end. Nothing else is held that does not end with the process."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def configuration_digest(self) -> bytes:
+        """SHA-384 of the measured configuration."""
+        return self._digest
+
+    def now(self) -> datetime:
+        """The enclave's clock."""
+        return self._now()
+
+    # --- the chain ---
+
+    async def advance(
+        self, blocks: Sequence[bytes], *, control: bytes, proof: bytes, statements: Sequence[bytes]
+    ) -> None:
+        """Move the head, then show the control leaf under it (unless `control` is empty)."""
+        async with self._advancing:
+            self.ledger.lift(statements)
+            for count, block in enumerate(blocks, 1):
+                self.ledger.step(block)
+                if count % _STEPS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            if control:
+                self.ledger.show_control(control, proof, statements)
+
+    # --- the vault ---
+
+    async def open(
+        self, header_height: int, record: bytes, proof: bytes, *, manifest: bytes, objects: Sequence[StoredObject]
+    ) -> VaultUpdate | None:
+        """Open the vault that the party's record pins; make one, and return it, when the record pins none."""
+        async with self._changing:
+            found = self.ledger.record(header_height, record, proof)
+            pin = None if found.manifest is None else (found.manifest_serial, found.manifest)
+            if self.vault is not None:
+                return self._opened_again(self.vault, pin)
+            if pin is None:
+                secret = hashlib.sha512(b"cipherkeep/vault-secret/v1" + self._entropy(64)).digest()[:SECRET_BYTES]
+                vault = await Vault.create(self.configuration, self._kms, secret=secret)
+            else:
+                vault = await Vault.open(self.configuration, self._kms, pin=pin, manifest=manifest, objects=objects)
+            if found.evidence_key not in (None, vault.identity.evidence_key):
+                raise ServiceError("vault.object_old", "another identity than the registered one")
+            self.vault = vault
+            self._settled = vault.pin
+            logger().info("vault.open", created=pin is None, serial=vault.pin[0], keys=len(vault.keys))
+            return self._update(vault) if pin is None else None
+
+    def _opened_again(self, vault: Vault, pin: tuple[int, bytes] | None) -> VaultUpdate | None:
+        """A repeat: the vault that was made is handed out again; a record that has caught up is taken note of."""
+        if pin is None:
+            if self._settled[0] > 1:
+                raise ServiceError("service.opened")
+            return self._update(vault)
+        if vault.keys_at(pin) is None:
+            raise ServiceError("service.opened")
+        self._settled = max(self._settled, pin)
+        return None
+
+    def _update(self, vault: Vault) -> VaultUpdate:
+        """The manifest as it is, and every object that the settled one may not name."""
+        return VaultUpdate(vault.manifest.encode(), vault.stored(without=vault.keys_at(self._settled) or frozenset()))
+
+    async def register(self, block_height: int) -> tuple[bytes, VaultUpdate]:
+        """A registration over the hash of a held header, and the vault that it names."""
+        vault = self._open_vault()
+        self.ledger.current()
+        header = self.ledger.header_at(block_height)
+        claims = Claims(
+            instance=self.configuration.instance,
+            party=self.configuration.party,
+            evidence_key=vault.identity.evidence_key,
+            signing_key=vault.identity.signing_key,
+            configuration=self.configuration.encode(),
+            block_height=block_height,
+            manifest=vault.pin,
+        )
+        update = self._update(vault)
+        document = await asyncio.to_thread(self._attest, header.hash(), vault.identity.evidence_key, claims.user_data())
+        return Registration(claims, document).sign(vault.identity.evidence), update
+
+    # --- requests ---
+
+    async def process(self, height: int, bodies: Sequence[Body]) -> tuple[list[Outcome], VaultUpdate | None]:
+        """Answer requests of a shown inbox, each by itself. A vault is returned when an answer depends on it."""
+        vault = self._open_vault()
+        view = self.ledger.current()
+        party = self.ledger.party_index
+        if not party:
+            raise ServiceError("service.not_admitted")
+        shown = self.ledger.inbox(height, view)
+        setting = Setting(self.configuration, view, vault, party)
+        outcomes = []
+        update = None
+        for body in bodies:
+            try:
+                core = await self._core(shown.entry(body.counter), body, setting)
+                made_key = core.result is not None and core.operation == keygen.KEYGEN
+                # Only an answer that travels with the vault names a manifest that the host may not have stored yet.
+                pin = vault.pin if made_key else self._settled
+                update = self._update(vault) if made_key else update
+                outcomes.append(Outcome(body.counter, self._answers.sign(core, setting, pin)))
+            except (EvidenceError, ServiceError) as error:
+                outcomes.append(Outcome(body.counter, code=error.code, detail=error.detail))
+            except Exception as error:  # noqa: BLE001  (one request's failure is not its neighbours')
+                logger().error("request.failed", counter=body.counter, error=type(error).__name__)
+                outcomes.append(Outcome(body.counter, code="service.internal", detail=type(error).__name__))
+        return outcomes, update
+
+    async def _core(self, entry: InboxEntry, body: Body, setting: Setting) -> Core:
+        request = answers.read(entry, body.body)
+        if request is None:
+            return answers.unreadable(entry)
+        if isinstance(request, Keygen):
+            if body.ciphertexts:
+                raise Malformed("ledger.ciphertexts", "a key generation has none")
+            return await self._keygen(request, entry.id, setting)
+        return await self._decrypt(request, body.ciphertexts, entry.id, setting)
+
+    async def _decrypt(
+        self, request: PublicDecrypt | UserDecrypt, ciphertexts: Sequence[bytes], request_id: bytes, setting: Setting
+    ) -> Core:
+        def work() -> Core:
+            return answers.decrypt_core(request, ciphertexts, request_id=request_id, setting=setting)
+
+        if len(ciphertexts) <= self.limits.inline_ciphertexts:
+            await asyncio.sleep(0)
+            return work()
+        return await self._compute(work)
+
+    async def _keygen(self, request: Keygen, request_id: bytes, setting: Setting) -> Core:
+        async with self._changing:
+            try:
+                terms = keygen.keygen_terms(request, request_id=request_id, setting=setting, most=self.limits.keys)
+            except RefusedRequest as refused:
+                return answers.keygen_refusal(request, request_id=request_id, code=refused.code)
+            held = setting.vault.key(request_id)
+            if held is None:
+                begun = self._now()
+                record = await self._compute(
+                    lambda: keygen.generate(
+                        request, terms, request_id=request_id, setting=setting, material=self._material
+                    )
+                )
+                held = setting.vault.add(record)
+                seconds = round((self._now() - begun).total_seconds(), 1)
+                logger().info("key.generated", key_id=request_id.hex(), seconds=seconds)
+            return keygen.core(held.record, setting.vault)
+
+    async def _compute(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    # --- public material ---
+
+    async def material(self, key_id: bytes, kind: str) -> AsyncIterator[bytes]:
+        """The public material of a key, in pieces; made again from the seed when the folder has lost it."""
+        vault = self._open_vault()
+        held = vault.key(key_id)
+        if held is None:
+            raise ServiceError("service.unknown_key", key_id.hex())
+        wanted = next((part for part in held.record.material if part.kind == kind), None)
+        if wanted is None:
+            raise ServiceError("service.unknown_kind", kind[:40])
+        async with self._changing:
+            if not self._material.has(key_id, wanted):
+                parts = await self._compute(lambda: self._material_again(vault, key_id, held.record.terms.parameters))
+                if parts != held.record.material:
+                    raise ServiceError("service.internal", "the seed gives other material")
+        for chunk in self._material.chunks(key_id, kind, self.limits.material_chunk):
+            yield chunk
+            await asyncio.sleep(0)
+
+    def _material_again(self, vault: Vault, key_id: bytes, parameters: str) -> Any:
+        return self._material.write(key_id, keygen.engine.public_material(vault.seed(key_id), parameters))
+
+    # --- inside ---
+
+    def _open_vault(self) -> Vault:
+        if self.vault is None:
+            raise ServiceError("service.closed")
+        return self.vault
+
+    def view(self) -> View | None:
+        """The newest view of the chain."""
+        return self.ledger.view

@@ -1,0 +1,46 @@
+"""The only place that folds governance's statements into what is in force."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from cipherkeep_attestation.statements import governance
+from cipherkeep_attestation.statements.governance import Coprocessors, KeyTerms, Releases, Statement
+from cipherkeep_attestation.statements.layout import Control
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What the statements up to `control.serial` say together. Values never change: `after` makes new ones."""
+
+    control: Control = field(default_factory=Control)
+    digests: tuple[bytes, ...] = ()  # SHA-256 of each statement, from serial 1
+    coprocessors: Coprocessors | None = None
+    releases: Releases | None = None
+    parties: tuple[str, ...] = ()  # in the order of admission: the first has index 1
+    keygens: Mapping[bytes, KeyTerms] = field(default_factory=dict)  # by SHA-256 of the signed statement
+    retired: frozenset[bytes] = frozenset()
+
+    def after(self, data: bytes, statement: Statement) -> Decisions:
+        """What is in force once one more statement, whose signed bytes are `data`, stands."""
+        content: Any = statement.content()
+        base = replace(self, control=self.control.after(data), digests=(*self.digests, hashlib.sha256(data).digest()))
+        match statement.kind:
+            case governance.SET_COPROCESSORS:
+                return replace(base, coprocessors=content)
+            case governance.SET_RELEASES:
+                return replace(base, releases=content)
+            case governance.ADMIT_PARTY:
+                return replace(base, parties=(*self.parties, content["name"]))
+            case governance.KEYGEN:
+                return replace(base, keygens={**self.keygens, base.digests[-1]: content})
+            case governance.RETIRE_KEY:
+                return replace(base, retired=self.retired | {content["key_id"]})
+        return base
+
+    def index_of(self, party: str) -> int:
+        """The party's index, from 1; 0 when governance has not admitted it."""
+        return self.parties.index(party) + 1 if party in self.parties else 0

@@ -1,0 +1,288 @@
+"""The only place that sends transactions in a sender's order, and fetches state with proofs that fit a header.
+
+A transaction is sent until it is in a block. Its bytes stay the same as long as they may still take effect; only when
+the chain has used the nonce up for another one are they signed anew, with the next. So nothing takes effect twice,
+whatever is lost or restarted in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cipherkeep_attestation import cbor
+from cipherkeep_attestation.chain.header import LightBlock
+from cipherkeep_attestation.chain.state import StateProof, verify_absent, verify_present
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.statements.transaction import Message, Transaction, transaction_hash
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cipherkeep_host.chain.calls import OK
+from cipherkeep_host.chain.rpc import Checked, Included, RpcClient
+from cipherkeep_host.errors import HostError
+
+SEND_SECONDS = 60.0
+RESEND_SECONDS = 2.0  # without a sign of it in a block, a transaction is handed over again
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.004, 0.1  # seconds between looks for it
+_RESULTS = cbor.sequence(cbor.raw(0, 1 << 20), 256)
+
+
+def make_key_file(path: Path) -> Ed25519PrivateKey:
+    """A new key in a new file, hex, mode 0600. FileExistsError where there is a file."""
+    key = Ed25519PrivateKey.generate()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key.private_bytes_raw().hex() + "\n")
+    return key
+
+
+def load_key_file(path: Path) -> Ed25519PrivateKey:
+    """The key in a file. `HostError("client.key_file")` unless it is one, and nobody else may read it."""
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        raise HostError("client.key_file", f"{path} cannot be read") from None
+    if mode & 0o077:
+        raise HostError("client.key_file", f"{path} has mode {mode & 0o777:04o}")
+    if not re.fullmatch(r"[0-9a-f]{64}", text):
+        raise HostError("client.key_file", f"{path} is not 64 hex digits")
+    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A transaction that took effect: the block, and the result of each message."""
+
+    hash: bytes
+    height: int
+    results: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenValue:
+    """A value, or None, with its proof, and a block under whose app hash it holds."""
+
+    value: bytes | None
+    proof: StateProof
+    block: LightBlock
+
+
+class TransactionRefused(HostError):
+    """The chain refused a transaction. `rule` is the code of the rule; `included` whether it used its nonce up."""
+
+    def __init__(self, rule: str, log: str, *, included: bool) -> None:
+        super().__init__("client.transaction_refused", log or rule)
+        self.rule = rule
+        self.included = included
+
+
+class ChainClient:
+    """One sender at one node. Tasks of one loop may share it; no other process may use the key at the same time,
+    or both will have to sign again and again."""
+
+    def __init__(self, rpc: RpcClient, *, chain_id: str, key: Ed25519PrivateKey | None = None) -> None:
+        self.rpc = rpc
+        self.chain_id = chain_id
+        self._key = key
+        self._next: int | None = None  # nonce; None: ask the chain
+        self._height = 1  # the highest that the node was seen at
+        self._lock = asyncio.Lock()
+
+    @property
+    def sender(self) -> bytes:
+        """The public key (32 bytes). ValueError for a client without a key."""
+        if self._key is None:
+            raise ValueError("this client has no key and cannot send")
+        return self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    # --- transactions ---
+
+    async def send(self, messages: Sequence[Message], *, fee_limit: int = 0, within: float = SEND_SECONDS) -> Sent:
+        """Sign and send a transaction, and wait until it took effect.
+
+        `TransactionRefused` when the chain refuses it, `HostError("node.timeout")` when it is in no block after so
+        many seconds; it may still come into one then.
+        """
+        try:
+            async with asyncio.timeout(within):
+                while True:
+                    seen = self._height
+                    tx, nonce = await self._submit(messages, fee_limit)
+                    included = await self._wait(tx, nonce, seen)
+                    if included is not None:
+                        return _effect(included)
+        except TimeoutError:
+            raise HostError("node.timeout", f"a transaction of {len(messages)} messages, {within:g} s") from None
+
+    async def _submit(self, messages: Sequence[Message], fee_limit: int) -> tuple[bytes, int]:
+        """Sign with the next nonce and hand over; in order, one at a time."""
+        assert self._key is not None
+        while True:
+            async with self._lock:
+                nonce = await self._next_nonce()
+                transaction = Transaction(self.chain_id, self.sender, nonce, tuple(messages), fee_limit)
+                tx = transaction.sign(self._key)
+                # Counted as used before it is handed over: whatever happens, these bytes are the only ones with it,
+                # unless the node says that it did not take them.
+                self._next = nonce + 1
+                try:
+                    checked = await self._hand_over(tx)
+                except HostError as error:
+                    if error.code == "node.refused":
+                        self._next = None
+                        raise
+                    return tx, nonce  # perhaps taken: `_wait` finds out
+                except BaseException:
+                    self._next = None
+                    raise
+                if checked is None or checked.code == OK:
+                    return tx, nonce
+                self._next = None
+            rule = checked.data.decode(errors="replace")
+            if rule != "chain.nonce":
+                raise TransactionRefused(rule, checked.log, included=False)
+            await asyncio.sleep(_LONGEST_PAUSE)
+
+    async def _hand_over(self, tx: bytes) -> Checked | None:
+        """The node's verdict; None when it has the transaction already."""
+        try:
+            return await self.rpc.broadcast(tx)
+        except HostError as error:
+            if error.code == "node.refused" and "already exists in cache" in error.detail:
+                return None
+            raise
+
+    async def _next_nonce(self) -> int:
+        if self._next is None:
+            self._next = (await self.account())[1] + 1
+        return self._next
+
+    async def _wait(self, tx: bytes, nonce: int, seen: int) -> Included | None:
+        """Wait until it is in a block, handing it over again when it got lost. None: its nonce went to another one.
+
+        `seen`: a height that the chain had before it was sent.
+        """
+        name = transaction_hash(tx)
+        pause, resend = _FIRST_PAUSE, time.monotonic() + RESEND_SECONDS
+        while True:
+            with contextlib.suppress(HostError):  # a node that is away is waited for
+                found = await self.rpc.transaction(name)
+                if found is not None:
+                    self._height = max(self._height, found.height)
+                    return found
+                if time.monotonic() > resend:
+                    resend = time.monotonic() + RESEND_SECONDS
+                    if (await self.account())[1] >= nonce:
+                        self._next = None
+                        return await self.rpc.find_transaction(name, first=seen, last=self._height)
+                    await self._hand_over(tx)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.3, _LONGEST_PAUSE)
+
+    # --- reading ---
+
+    async def account(self, sender: bytes | None = None) -> tuple[int, int]:
+        """Where a sender's account stands in `chain/accounts` (0: nowhere yet), and its last nonce. Not proven."""
+        answer = await self.rpc.query("/account", self.sender if sender is None else sender)
+        self._height = max(self._height, answer.height)
+        found = _read(answer.value, key=cbor.uint(), nonce=cbor.uint())
+        return found["key"], found["nonce"]
+
+    async def instances(self) -> list[dict[str, object]]:
+        """The contract instances: {genesis, kind, name, version} each. Not proven."""
+        value = cbor.decode((await self.rpc.query("/instances")).value)
+        if not isinstance(value, list):
+            raise HostError("node.answer", "instances are not an array")
+        schema = {"genesis": cbor.raw(32), "kind": cbor.text(64), "name": cbor.text(64), "version": cbor.uint()}
+        return [cbor.fields(item, **schema) for item in value]
+
+    async def last_key(self, instance: str, collection: str) -> int:
+        """The highest key of a collection. Not proven."""
+        value = cbor.decode((await self.rpc.query(f"/last/{instance}/{collection}")).value)
+        if type(value) is not int:
+            raise HostError("node.answer", "not a key")
+        return value
+
+    async def index(self, instance: str, name: str, key: bytes) -> bytes | None:
+        """A value of an index. Not proven."""
+        value = cbor.decode((await self.rpc.query(f"/index/{instance}/{name}", key)).value)
+        if value is not None and type(value) is not bytes:
+            raise HostError("node.answer", "not bytes")
+        return value
+
+    async def state(
+        self, instance: str, collection: str, key: int, *, height: int = 0
+    ) -> tuple[bytes | None, StateProof, int, int]:
+        """Value or None, proof, and the heights (first, last) after whose blocks it stands; headers one above prove it.
+
+        Nothing is checked here. `height` 0 asks for the newest state; the last few that differed can be had too.
+        """
+        answer = await self.rpc.query(f"/state/{instance}/{collection}", key.to_bytes(8, "big"), height=height)
+        found = _read(
+            answer.value,
+            height=cbor.uint(),
+            proof=cbor.raw(1, 1 << 21),
+            until=cbor.uint(),
+            value=cbor.nullable(cbor.raw(1, 1 << 18)),
+        )
+        try:
+            return found["value"], StateProof.decode(found["proof"]), found["height"], found["until"]
+        except EvidenceError as error:
+            raise HostError("node.answer", str(error)) from None
+
+    async def prove(self, instance: str, collection: str, key: int, *, within: float = SEND_SECONDS) -> ProvenValue:
+        """The newest value of a key, or its absence, under a block's app hash; waits for that block if need be.
+
+        The block is fetched and the proof is checked against it; whether the block holds is for a light client.
+        """
+        value, proof, first, _ = await self.state(instance, collection, key)
+        block = await self.block(first + 1, within=within)
+        app_hash = block.header.app_hash
+        try:
+            if value is None:
+                verify_absent(app_hash, instance=instance, collection=collection, key=key, proof=proof)
+            else:
+                verify_present(app_hash, instance=instance, collection=collection, key=key, value=value, proof=proof)
+        except EvidenceError as error:
+            raise HostError("node.answer", str(error)) from None
+        return ProvenValue(value, proof, block)
+
+    async def block(self, height: int, *, within: float = SEND_SECONDS) -> LightBlock:
+        """A light block, waited for while it is not there yet."""
+        try:
+            async with asyncio.timeout(within):
+                pause = _FIRST_PAUSE
+                while True:
+                    with contextlib.suppress(HostError):
+                        if (await self.rpc.status()).height >= height:
+                            return await self.rpc.light_block(height)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.3, _LONGEST_PAUSE)
+        except TimeoutError:
+            raise HostError("node.timeout", f"block {height}, {within:g} s") from None
+
+
+def _read(data: bytes, **schema: cbor.Reader) -> dict[str, Any]:
+    try:
+        return cbor.fields(cbor.decode(data), **schema)
+    except EvidenceError as error:
+        raise HostError("node.answer", str(error)) from None
+
+
+def _effect(included: Included) -> Sent:
+    if included.code != OK:
+        raise TransactionRefused(included.data.decode(errors="replace"), included.log, included=True)
+    try:
+        results = cbor.fields({"results": cbor.decode(included.data)}, results=_RESULTS)["results"]
+    except EvidenceError as error:
+        raise HostError("node.answer", str(error)) from None
+    return Sent(included.hash, included.height, results)

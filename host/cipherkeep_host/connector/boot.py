@@ -1,0 +1,120 @@
+"""The only place that brings an enclave from its start to where it answers: anchor, freshness, vault, registration.
+
+    begin ── advance until admitted ── freshness tx, Freshen ── record proof, Open ── Register, register tx
+
+Each step asks the enclave first whether it is done already, so that all of it may be repeated after any failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from cipherkeep_attestation.statements import layout
+from cipherkeep_attestation.statements.transaction import Message
+from cipherkeep_wire import kms_pb2
+
+from cipherkeep_host.client.node import Sender
+from cipherkeep_host.connector.enclave import Enclave
+from cipherkeep_host.connector.feed import Feed
+from cipherkeep_host.connector.progress import Progress
+from cipherkeep_host.connector.vault import VaultFolder
+from cipherkeep_host.errors import HostError
+
+_ADMISSION = 2.0  # seconds between looks at whether governance has admitted the party
+_log = structlog.get_logger()
+
+
+class Boot:
+    """What is needed to bring one enclave up."""
+
+    def __init__(
+        self,
+        *,
+        enclave: Enclave,
+        feed: Feed,
+        sender: Sender,
+        vault: VaultFolder,
+        progress: Progress,
+        instance: str,
+        party: str,
+    ) -> None:
+        self._enclave = enclave
+        self._feed = feed
+        self._sender = sender
+        self._vault = vault
+        self._progress = progress
+        self._instance = instance
+        self._party = party
+        self.stage = "new"
+
+    async def run(self) -> bytes:
+        """Bring the enclave up; returns its boot id (16 bytes). `HostError`, `RemoteError` when a step fails."""
+        self.stage = "anchor"
+        await self._feed.begin()
+        status = await self._admitted()
+        if not status.fresh:
+            self.stage = "freshness"
+            await self._freshen(status)
+        if not status.open:
+            self.stage = "open"
+            await self._open(status.party_index)
+        # A landed registration names image and configuration; each boot makes a new one, so that it names the present.
+        if self._progress.registered != status.boot:
+            self.stage = "register"
+            await self._register(status.boot)
+        self.stage = "up"
+        return status.boot
+
+    async def _admitted(self) -> kms_pb2.StatusReply:
+        self.stage = "admission"
+        while True:
+            await self._feed.advance()
+            status = await self._enclave.status()
+            if status.party_index:
+                return status
+            await asyncio.sleep(_ADMISSION)
+
+    async def _freshen(self, status: kms_pb2.StatusReply) -> None:
+        message = Message(self._instance, "freshness", {"nonce": status.freshness_nonce, "party": self._party})
+        await self._sender.send([message])
+        async with self._feed.lock:
+            found, header = await self._feed.wait_for(
+                layout.FRESHNESS, status.party_index, expected=status.freshness_nonce
+            )
+            await self._enclave.freshen(header, found.proof.encode())
+        _log.info("fresh", header=header)
+
+    async def _open(self, index: int) -> None:
+        async with self._feed.lock:
+            found, header = await self._feed.show(layout.PARTIES, index)
+            if found.value is None:
+                raise HostError("connector.record_missing", f"party {index}")
+            record = layout.PartyRecord.decode(found.value)
+            manifest = b""
+            objects: list[kms_pb2.SealedObject] = []
+            if record.manifest is not None and record.manifest_serial:
+                manifest, objects = await self._vault.load(record.manifest)
+            made = await self._enclave.open(
+                kms_pb2.OpenRequest(
+                    header_height=header,
+                    record=found.value,
+                    proof=found.proof.encode(),
+                    manifest=manifest,
+                    objects=objects,
+                )
+            )
+        if made is not None:
+            await self._vault.keep(made)
+        _log.info("vault open", new=made is not None, manifest=record.manifest_serial)
+
+    async def _register(self, boot: bytes) -> None:
+        height = await self._feed.advance()
+        reply = await self._enclave.register(height)
+        if reply.HasField("vault"):
+            await self._vault.keep(reply.vault)
+        body = {"party": self._party, "registration": reply.registration}
+        await self._sender.send([Message(self._instance, "register", body)])
+        self._progress.registered = boot
+        await self._progress.save()
+        _log.info("registered", block=height, boot=boot.hex())

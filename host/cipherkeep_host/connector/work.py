@@ -1,0 +1,359 @@
+"""The only place that carries requests through the enclave: shown inboxes in, answers on the chain out.
+
+Heights overlap; a request that fails is tried again with growing pauses, then left open and looked at from time to
+time, and never holds up another. A height is done when each of its requests is answered on the chain, needs no answer
+any more, or is left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.statements import layout, request
+from cipherkeep_attestation.statements.binding import MAX_CIPHERTEXT
+from cipherkeep_attestation.statements.layout import InboxEntry
+from cipherkeep_wire import kms_pb2
+from cipherkeep_wire.errors import SERVICE_RULES, RemoteError
+
+from cipherkeep_host.client import contract
+from cipherkeep_host.client.node import Node
+from cipherkeep_host.connector import material
+from cipherkeep_host.connector.answers import AnswerQueue
+from cipherkeep_host.connector.enclave import Enclave
+from cipherkeep_host.connector.feed import Feed, Shown
+from cipherkeep_host.connector.metrics import Metrics
+from cipherkeep_host.connector.progress import Progress
+from cipherkeep_host.connector.vault import VaultFolder
+from cipherkeep_host.errors import HOST_RULES, HostError
+from cipherkeep_host.store.client import StoreClient
+
+_log = structlog.get_logger()
+
+# The enclave is not there, or not ready: the session begins anew and everything with it.
+LOST = frozenset(
+    {
+        "channel.broken",
+        "channel.unknown_session",
+        "channel.session_expired",
+        "service.not_anchored",
+        "service.not_fresh",
+        "service.not_admitted",
+        "service.closed",
+    }
+)
+# The contract took the answer, or needs none any more.
+_TAKEN = frozenset({"counted", "final", "fhevm.answer_late"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much is carried at once."""
+
+    heights: int = 64  # heights in flight
+    calls: int = 8  # calls of the enclave at once
+    batch: int = 64  # requests of one call
+    batch_bytes: int = 8 << 20  # bytes of one call; a message has at most 16 MiB
+    fetches: int = 32  # bodies and ciphertexts on their way at once
+    attempts: int = 6  # of a request, before it is left open
+    first_pause: float = 0.2  # seconds before the second attempt; doubles
+    longest_pause: float = 10.0  # seconds
+    open_pause: float = 30.0  # seconds between looks at what was left open; it ends when the request expires
+
+
+class RequestFailed(Exception):
+    """One request could not be answered now. `code` says why, `final` whether another attempt at once is in vain."""
+
+    def __init__(self, code: str, detail: str, *, final: bool) -> None:
+        self.code = code
+        self.detail = detail
+        self.final = final
+        super().__init__(f"{code} ({detail})")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request with all that the enclave needs for it."""
+
+    entry: InboxEntry
+    body: bytes
+    ciphertexts: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes, about."""
+        return len(self.body) + sum(map(len, self.ciphertexts)) + 64
+
+
+class Work:
+    """Carries the requests of one enclave, for one session."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        enclave: Enclave,
+        feed: Feed,
+        store: StoreClient,
+        vault: VaultFolder,
+        answers: AnswerQueue,
+        progress: Progress,
+        metrics: Metrics,
+        instance: str,
+        scratch: Path,
+        limits: Limits,
+    ) -> None:
+        self._node = node
+        self._enclave = enclave
+        self._feed = feed
+        self._store = store
+        self._vault = vault
+        self._answers = answers
+        self._progress = progress
+        self._metrics = metrics
+        self._instance = instance
+        self._scratch = scratch
+        self._limits = limits
+        self._scanned = progress.done
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._calls = asyncio.Semaphore(limits.calls)
+        self._fetching = asyncio.Semaphore(limits.fetches)
+        self._vault_lock = asyncio.Lock()
+        self._dirty = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until cancelled, or until the enclave is lost (`RemoteError`) or the node is (`HostError`)."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._answers.run())
+            tasks.create_task(self._save())
+            tasks.create_task(self._look_at_open())
+            await self._follow(tasks)
+
+    # --- heights ---
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        async with contextlib.aclosing(self._node.heights()) as heights:
+            async for height in heights:
+                self._metrics.chain_height.set(height)
+                while self._scanned + 1 < height:
+                    shown, scanned = await self._feed.show_inboxes(self._scanned + 1, height)
+                    for item in shown:
+                        await self._begin(tasks, item)
+                    self._scanned = max(self._scanned, scanned)
+                    self._settle()
+
+    async def _begin(self, tasks: asyncio.TaskGroup, shown: Shown) -> None:
+        while len(self._running) >= self._limits.heights:
+            await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+        late = shown.height + 2 < self._feed.stand.height
+        task = tasks.create_task(self._height(shown, late=late))
+        self._running[shown.height] = task
+        task.add_done_callback(lambda _: self._running.pop(shown.height, None))
+
+    async def _height(self, shown: Shown, *, late: bool) -> None:
+        left = await self._requests(shown.height, shown.inbox.entries, late=late)
+        for counter in left:
+            self._progress.postpone(shown.height, counter)
+        self._running.pop(shown.height, None)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Everything below the lowest height in flight is done."""
+        done = min(self._running, default=self._scanned + 1) - 1
+        if done > self._progress.done:
+            self._progress.done = done
+            self._metrics.done_height.set(done)
+            self._dirty.set()
+
+    async def _save(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            await self._progress.save()
+            self._metrics.open_requests.set(len(self._progress.open))
+            await asyncio.sleep(0.2)  # one write for many heights: what is lost is only done again
+
+    # --- what was left open ---
+
+    async def _look_at_open(self) -> None:
+        while True:
+            by_height: dict[int, set[int]] = {}
+            for height, counter in sorted(self._progress.open):
+                by_height.setdefault(height, set()).add(counter)
+            for height, counters in by_height.items():
+                await self._again(height, counters)
+            await asyncio.sleep(self._limits.open_pause)
+
+    async def _again(self, height: int, counters: set[int]) -> None:
+        async with self._feed.lock:
+            proven, header = await self._feed.show(layout.INBOX, height)
+            if proven.value is None:
+                raise HostError("connector.inbox_missing", f"height {height}")
+            await self._enclave.inbox(
+                height=height, header_height=header, inbox=proven.value, proof=proven.proof.encode()
+            )
+        entries = [entry for entry in layout.Inbox.decode(proven.value).entries if entry.counter in counters]
+        left = await self._requests(height, entries, late=True, attempts=1)
+        self._progress.open -= {(height, counter) for counter in counters - set(left)}
+        self._dirty.set()
+
+    # --- requests ---
+
+    async def _requests(
+        self, height: int, entries: Sequence[InboxEntry], *, late: bool, attempts: int | None = None
+    ) -> list[int]:
+        """Carry requests of one height; the counters of those that must be left open."""
+        waiting = list(entries)
+        if late:
+            pending = await asyncio.gather(*(self._pending(entry.counter) for entry in waiting))
+            waiting = [entry for entry, still in zip(waiting, pending, strict=True) if still]
+        pause = self._limits.first_pause
+        left: list[int] = []
+        for attempt in range(1, (attempts or self._limits.attempts) + 1):
+            if attempt > 1:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, self._limits.longest_pause)
+            failed = await self._attempt(height, waiting)
+            waiting = []
+            for entry, problem in failed:
+                self._report(entry, problem, attempt)
+                if problem.final or attempt == (attempts or self._limits.attempts):
+                    left.append(entry.counter)
+                else:
+                    waiting.append(entry)
+            if not waiting:
+                break
+        still = await asyncio.gather(*(self._pending(counter) for counter in left))
+        return [counter for counter, pending in zip(left, still, strict=True) if pending]
+
+    async def _pending(self, counter: int) -> bool:
+        value = (await self._node.prove(self._instance, layout.REQUESTS, counter)).value
+        return value is not None and layout.RequestRecord.decode(value).state == layout.PENDING
+
+    def _report(self, entry: InboxEntry, problem: RequestFailed, attempt: int) -> None:
+        rule = HOST_RULES.get(problem.code) or SERVICE_RULES.get(problem.code)
+        self._metrics.failures.labels(problem.code).inc()
+        _log.warning(
+            "request not answered",
+            id=entry.id.hex(),
+            counter=entry.counter,
+            code=problem.code,
+            detail=problem.detail,
+            hint=rule.hint if rule else "",
+            attempt=attempt,
+        )
+
+    async def _attempt(self, height: int, entries: Sequence[InboxEntry]) -> list[tuple[InboxEntry, RequestFailed]]:
+        prepared = await asyncio.gather(*(self._prepare(entry) for entry in entries), return_exceptions=True)
+        failed: list[tuple[InboxEntry, RequestFailed]] = []
+        ready: list[Prepared] = []
+        for entry, outcome in zip(entries, prepared, strict=True):
+            if isinstance(outcome, Prepared):
+                ready.append(outcome)
+            elif isinstance(outcome, HostError):
+                failed.append((entry, RequestFailed(outcome.code, outcome.detail, final=False)))
+            else:
+                raise outcome
+        results = await asyncio.gather(*(self._process(height, batch) for batch in _batches(ready, self._limits)))
+        for result in results:
+            failed += result
+        return failed
+
+    async def _prepare(self, entry: InboxEntry) -> Prepared:
+        async with self._fetching:
+            body = await contract.body_of(self._node, self._instance, entry.counter)
+        if request.request_digest(body) != entry.digest:
+            raise HostError("connector.body", f"request {entry.counter}")
+        try:
+            asked = request.decode(body)
+        except EvidenceError:
+            return Prepared(entry, body, ())  # proven all the same: what it is worth is for the enclave to say
+        if isinstance(asked, request.Keygen):
+            return Prepared(entry, body, ())
+        found = await asyncio.gather(*(self._ciphertext(item.digest) for item in asked.ciphertexts))
+        return Prepared(entry, body, tuple(found))
+
+    async def _ciphertext(self, digest: bytes) -> bytes:
+        async with self._fetching:
+            return await self._store.get_bytes(digest, limit=MAX_CIPHERTEXT)
+
+    async def _process(self, height: int, batch: Sequence[Prepared]) -> list[tuple[InboxEntry, RequestFailed]]:
+        async with self._calls:
+            reply = await self._call(height, batch)
+            if isinstance(reply, kms_pb2.ProcessReply) and reply.HasField("vault"):
+                # Before anything that depends on it leaves: an answer pins the manifest on the chain.
+                async with self._vault_lock:
+                    await self._vault.keep(reply.vault)
+        if isinstance(reply, RemoteError):
+            if not reply.retryable and len(batch) > 1:
+                # Refused as a whole: alone, each gets what is its own.
+                alone = await asyncio.gather(*(self._process(height, [item]) for item in batch))
+                return [problem for problems in alone for problem in problems]
+            problem = RequestFailed(reply.code, str(reply)[:300], final=not reply.retryable)
+            return [(item.entry, problem) for item in batch]
+        outcomes = {outcome.counter: outcome for outcome in reply.outcomes}
+        done = await asyncio.gather(*(self._finish(item, outcomes.get(item.entry.counter)) for item in batch))
+        return [(item.entry, problem) for item, problem in zip(batch, done, strict=True) if problem is not None]
+
+    async def _call(self, height: int, batch: Sequence[Prepared]) -> kms_pb2.ProcessReply | RemoteError:
+        bodies = [
+            kms_pb2.RequestBody(counter=item.entry.counter, body=item.body, ciphertexts=item.ciphertexts)
+            for item in batch
+        ]
+        try:
+            with self._metrics.process_seconds.time():
+                return await self._enclave.process(height, bodies)
+        except RemoteError as error:
+            if error.code in LOST:
+                raise
+            if error.code in ("service.stale_head", "service.no_control"):
+                await self._feed.advance()
+            elif error.code == "service.unknown_inbox":
+                await self._show_again(height)
+            return error
+
+    async def _show_again(self, height: int) -> None:
+        async with self._feed.lock:
+            proven, header = await self._feed.show(layout.INBOX, height)
+            if proven.value is not None:
+                await self._enclave.inbox(
+                    height=height, header_height=header, inbox=proven.value, proof=proven.proof.encode()
+                )
+
+    async def _finish(self, item: Prepared, outcome: kms_pb2.Outcome | None) -> RequestFailed | None:
+        if outcome is None:
+            return RequestFailed("connector.no_outcome", f"request {item.entry.counter}", final=False)
+        if not outcome.answer:
+            rule = SERVICE_RULES.get(outcome.code)
+            retryable = rule is None or rule.retryable
+            return RequestFailed(outcome.code or "connector.no_outcome", outcome.detail[:300], final=not retryable)
+        try:
+            await material.publish(outcome.answer, enclave=self._enclave, store=self._store, scratch=self._scratch)
+            verdict = await self._answers.send(outcome.answer)
+        except HostError as error:
+            return RequestFailed(error.code, error.detail, final=False)
+        except RemoteError as error:
+            if error.code in LOST:
+                raise
+            return RequestFailed(error.code, str(error)[:300], final=not error.retryable)
+        self._metrics.answers.labels(verdict).inc()
+        if verdict in _TAKEN:
+            return None
+        return RequestFailed("connector.not_counted", f"{verdict}, request {item.entry.counter}", final=True)
+
+
+def _batches(ready: Sequence[Prepared], limits: Limits) -> list[list[Prepared]]:
+    batches: list[list[Prepared]] = []
+    size = 0
+    for item in ready:
+        if not batches or len(batches[-1]) >= limits.batch or size + item.size > limits.batch_bytes:
+            batches.append([])
+            size = 0
+        batches[-1].append(item)
+        size += item.size
+    return batches

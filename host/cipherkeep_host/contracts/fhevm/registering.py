@@ -1,0 +1,115 @@
+"""The only place where an enclave becomes the holder of a party's keys, and where it shows that its head is current.
+
+Both messages may come from anyone: a registration proves itself, and a nonce harms nobody. Whoever floods `freshness`
+can delay a boot; one nonce for each party and block, the first one, keeps that from costing more than its block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from cipherkeep_attestation import cbor
+from cipherkeep_attestation.errors import Refused
+from cipherkeep_attestation.statements import layout, registration
+from cipherkeep_attestation.statements.configuration import Configuration, Genesis
+from cipherkeep_attestation.statements.layout import PartyRecord
+from cipherkeep_attestation.statements.registration import Claims
+
+from cipherkeep_host.contracts.fhevm.records import Records, number
+from cipherkeep_host.contracts.interface import Body, Context, ContractRefusal, ContractState
+
+
+def register(state: ContractState, context: Context, body: Body) -> bytes:
+    """Judge a registration at the block's time and write what it fixes. Keys are fixed by the first, for ever."""
+    records = Records(state)
+    found = cbor.fields(dict(body), party=cbor.text(64), registration=cbor.raw(1, registration.MAX_REGISTRATION))
+    index, record = records.party_named(found["party"])
+    data = found["registration"]
+    claims = registration.read(data).claims
+    if claims.party != record.name:
+        raise ContractRefusal("fhevm.registration_party", claims.party)
+    genesis, digest = records.genesis()
+    _, attestation = registration.verify(
+        data,
+        instance=state.instance,
+        genesis=digest,
+        releases=records.releases(),
+        roots=genesis.enclave_roots,
+        block_hash=_recent_hash(records, context, claims.block_height),
+        block_time=context.time.datetime,
+    )
+    configuration = Configuration.decode(claims.configuration)
+    _check_roots(configuration, genesis, context)
+    _check_keys(records, index, record, claims)
+    _check_manifest(record, claims)
+    serial, manifest = claims.manifest
+    records.put_party(
+        index,
+        replace(
+            record,
+            evidence_key=claims.evidence_key,
+            signing_key=claims.signing_key,
+            configuration=configuration.digest(),
+            measurements=registration.measurements_digest(dict(attestation.pcrs)),
+            registration=hashlib.sha256(data).digest(),
+            manifest_serial=serial,
+            manifest=manifest,
+        ),
+    )
+    for key in (claims.evidence_key, claims.signing_key):
+        records.index("holders").put(key, number(index))
+    return cbor.encode({"index": index})
+
+
+def _recent_hash(records: Records, context: Context, height: int) -> bytes:
+    """The hash of an earlier block at most 100 blocks old. `Refused("registration.block")` for any other height."""
+    if not context.height - registration.BLOCKS <= height < context.height:
+        raise Refused("registration.block", f"{height}, now {context.height}")
+    found = records.index("hashes").get(number(height))
+    if found is None:
+        raise Refused("registration.block", f"{height} is not known")
+    return found
+
+
+def _check_roots(configuration: Configuration, genesis: Genesis, context: Context) -> None:
+    """The enclave follows this chain, and believes no documents that the instance does not."""
+    root = configuration.root
+    if (root.chain_id, root.height, root.header_hash) != (context.chain_id, 1, context.genesis_hash):
+        raise ContractRefusal("fhevm.registration_root", f"{root.chain_id} at {root.height}")
+    if configuration.enclave_root not in genesis.enclave_roots:
+        raise ContractRefusal("fhevm.registration_enclave_root")
+
+
+def _check_keys(records: Records, index: int, record: PartyRecord, claims: Claims) -> None:
+    fixed = record.evidence_key is not None
+    if fixed and (record.evidence_key, record.signing_key) != (claims.evidence_key, claims.signing_key):
+        raise ContractRefusal("fhevm.registration_keys", record.name)
+    for key in (claims.evidence_key, claims.signing_key):
+        # Otherwise one enclave could vote for two parties.
+        if records.index("holders").get(key) not in (None, number(index)):
+            raise ContractRefusal("fhevm.registration_key_held", record.name)
+
+
+def _check_manifest(record: PartyRecord, claims: Claims) -> None:
+    """A vault's first manifest has number 1; afterwards the number never falls, and one number means one manifest."""
+    serial, digest = claims.manifest
+    if record.evidence_key is None:
+        good = serial == 1
+    else:
+        good = serial > record.manifest_serial or (serial, digest) == (record.manifest_serial, record.manifest)
+    if not good:
+        raise ContractRefusal("fhevm.manifest", f"{serial}, recorded {record.manifest_serial}")
+
+
+def freshness(state: ContractState, context: Context, body: Body) -> bytes:
+    """Write the nonce that a party's enclave drew at its start. The next block may overwrite it, this one may not."""
+    records = Records(state)
+    found = cbor.fields(dict(body), nonce=cbor.raw(32), party=cbor.text(64))
+    index, _ = records.party_named(found["party"])
+    nonces = records.index("nonces")
+    if nonces.get(number(index)) == number(context.height):
+        raise ContractRefusal("fhevm.nonce_written", f"block {context.height}")
+    nonces.put(number(index), number(context.height))
+    records.collection(layout.FRESHNESS).put(index, found["nonce"])
+    return cbor.encode({"index": index})

@@ -1197,4 +1197,65 @@ RULES: dict[str, Rule] = {
         hint="Restore the newest objects of this party.",
         source="design, decision 8",
     ),
+    # --- receipts: what a client verifies about a request and its answer ---
+    "receipt.no_header": Rule(
+        "No header was shown.",
+        hint="Ask the node for the light block of its newest height.",
+        source="design, section 3",
+    ),
+    "receipt.old_header": Rule(
+        "The newest header that was shown is older than is accepted.",
+        hint="The node lags or hides newer blocks: ask another one, and compare the clocks.",
+        source="design, decision 6",
+    ),
+    "receipt.body": Rule(
+        "A request's bytes do not have the digest that its record names.",
+        hint="The node handed out another request: ask another one.",
+        source="design, decision 4",
+    ),
+    "receipt.id": Rule(
+        "A request's id is not the one that binds chain, instance, counter and content.",
+        hint="The state is of another chain or instance, or its validators lie.",
+        source="design, decision 4",
+    ),
+    "receipt.not_answered": Rule(
+        "A request's record says that it is not answered.",
+        hint="Wait, or look at the state in the detail: pending or expired.",
+        source="design, section 5",
+    ),
+    "receipt.answer": Rule(
+        "An answer is not the one that the record counts, or is about something else.",
+        hint="The node handed out another answer: ask another one.",
+        source="design, decision 5",
+    ),
+    "receipt.party": Rule(
+        "A party that answered has no record that was shown, or never registered.",
+        hint="The node withholds or lies: ask another one.",
+        source="design, section 6",
+    ),
+    "receipt.agreement": Rule(
+        "An answer is not what the parties are said to have agreed on.",
+        hint="The validators wrote a state that no answer backs: do not trust this chain.",
+        source="design, decision 5",
+    ),
+    "receipt.quorum": Rule(
+        "Fewer parties agreed than the instance's genesis demands.",
+        hint="The validators wrote a state that too few answers back: do not trust this chain.",
+        source="design, decision 5",
+    ),
+    "receipt.typed_data": Rule(
+        "An answer's typed data is not signed by the key that its party registered.",
+        hint="Contracts would refuse it too: do not use the answer.",
+        source="EIP-712; design, decision 5",
+    ),
+    "receipt.not_a_key": Rule(
+        "What was shown is not the generation of a key that governance decided.",
+        hint="Compare the key's id with `cipherkeep key list`.",
+        source="design, decision 8",
+    ),
+    "receipt.material": Rule(
+        "A key's answer does not name public material as it must.",
+        hint="Compare the versions of the software on both sides.",
+        source="design, section 5",
+    ),
 }

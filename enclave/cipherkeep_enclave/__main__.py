@@ -6,6 +6,9 @@ import argparse
 import asyncio
 import sys
 
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_wire.transport import TransportError
+
 from cipherkeep_enclave import boot, logs
 from cipherkeep_enclave.nsm import NsmError
 
@@ -18,7 +21,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         asyncio.run(boot.run(arguments.nsm, arguments.vsock))
-    except (boot.BootError, NsmError) as error:
+    except (boot.BootError, NsmError, EvidenceError, TransportError) as error:
         logs.logger().error("boot.failed", reason=str(error))
         return 1
     return 0

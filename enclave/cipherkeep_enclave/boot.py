@@ -1,8 +1,8 @@
 """The only place for the order in which an enclave comes to life; it ends before the first request.
 
-No core dumps; entropy from the module; the configuration from the host, measured into PCR16 and the PCRs locked, so that
-every document from then on says which configuration runs here; then the channel, then service. Nothing secret exists
-before the PCRs are locked.
+No core dumps; entropy from the module; the configuration from the host, measured into PCR16 and the PCRs locked, so
+that every document from then on says which configuration runs here; then the channel, then service. Nothing secret
+exists before the PCRs are locked.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def fetch_configuration(addresses: Addresses) -> Configuration:
 
 
 def measure(nsm: Nsm, configuration: Configuration) -> None:
-    """Extend PCR16 with the configuration's digest and lock every PCR. `BootError` unless all of it is as it must be."""
+    """Extend PCR16 with the configuration's digest and lock all PCRs. `BootError` unless all is as it must be."""
     if nsm.describe_pcr(0).value == ZERO_PCR:
         raise BootError("PCR0 is zero: this enclave runs in debug mode, where the host can read its memory")
     before = nsm.describe_pcr(CONFIGURATION_PCR)

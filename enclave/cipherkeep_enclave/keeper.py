@@ -7,23 +7,25 @@ Order of use: `advance` until the head is current, `freshen`, `open`, `register`
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
 from cipherkeep_attestation.errors import EvidenceError, Malformed
 from cipherkeep_attestation.statements.answer import Core
 from cipherkeep_attestation.statements.configuration import Configuration
 from cipherkeep_attestation.statements.layout import InboxEntry
 from cipherkeep_attestation.statements.registration import Claims, Registration
-from cipherkeep_attestation.statements.request import Keygen, PublicDecrypt, UserDecrypt
+from cipherkeep_attestation.statements.request import KEYGEN, Keygen, PublicDecrypt, UserDecrypt
 from cipherkeep_wire.errors import ServiceError
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from cipherkeep_enclave.engine import MaterialFolder
-from cipherkeep_enclave.ledger import Ledger, View
+from cipherkeep_enclave.engine import Material, MaterialFolder
+from cipherkeep_enclave.engine import keys as engine
+from cipherkeep_enclave.ledger import Ledger
 from cipherkeep_enclave.limits import DEFAULT, EnclaveLimits
 from cipherkeep_enclave.logs import logger
 from cipherkeep_enclave.operations import answers, keygen
@@ -32,9 +34,11 @@ from cipherkeep_enclave.operations.setting import RefusedRequest, Setting
 from cipherkeep_enclave.vault import Vault
 from cipherkeep_enclave.vault.aws_kms import KeyWrapper
 from cipherkeep_enclave.vault.records import SECRET_BYTES
-from cipherkeep_enclave.vault.vault import StoredObject
+from cipherkeep_enclave.vault.vault import HeldKey, StoredObject
 
 Attest = Callable[[bytes, bytes, bytes], bytes]  # nonce, public key, user data → document
+Result = TypeVar("Result")
+_SECRET_LABEL = b"cipherkeep/vault-secret/v1"
 _STEPS_AT_ONCE = 16  # light blocks judged between two looks at other calls
 
 
@@ -139,7 +143,7 @@ class Keeper:
             if self.vault is not None:
                 return self._opened_again(self.vault, pin)
             if pin is None:
-                secret = hashlib.sha512(b"cipherkeep/vault-secret/v1" + self._entropy(64)).digest()[:SECRET_BYTES]
+                secret = HKDF(hashes.SHA256(), SECRET_BYTES, None, _SECRET_LABEL).derive(self._entropy(64))
                 vault = await Vault.create(self.configuration, self._kms, secret=secret)
             else:
                 vault = await Vault.open(self.configuration, self._kms, pin=pin, manifest=manifest, objects=objects)
@@ -193,13 +197,15 @@ class Keeper:
         if not party:
             raise ServiceError("service.not_admitted")
         shown = self.ledger.inbox(height, view)
-        setting = Setting(self.configuration, view, vault, party)
+        setting = Setting(self.configuration, self.ledger.genesis, view, vault, party)
         outcomes = []
         update = None
-        for body in bodies:
+        for count, body in enumerate(bodies):
+            if count:
+                await asyncio.sleep(0)  # between two requests of a batch other calls have their turn
             try:
                 core = await self._core(shown.entry(body.counter), body, setting)
-                made_key = core.result is not None and core.operation == keygen.KEYGEN
+                made_key = core.result is not None and core.operation == KEYGEN
                 # Only an answer that travels with the vault names a manifest that the host may not have stored yet.
                 pin = vault.pin if made_key else self._settled
                 update = self._update(vault) if made_key else update
@@ -228,7 +234,6 @@ class Keeper:
             return answers.decrypt_core(request, ciphertexts, request_id=request_id, setting=setting)
 
         if len(ciphertexts) <= self.limits.inline_ciphertexts:
-            await asyncio.sleep(0)
             return work()
         return await self._compute(work)
 
@@ -251,7 +256,7 @@ class Keeper:
                 logger().info("key.generated", key_id=request_id.hex(), seconds=seconds)
             return keygen.core(held.record, setting.vault)
 
-    async def _compute(self, work: Callable[[], Any]) -> Any:
+    async def _compute(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     # --- public material ---
@@ -265,17 +270,24 @@ class Keeper:
         wanted = next((part for part in held.record.material if part.kind == kind), None)
         if wanted is None:
             raise ServiceError("service.unknown_kind", kind[:40])
-        async with self._changing:
-            if not self._material.has(key_id, wanted):
-                parts = await self._compute(lambda: self._material_again(vault, key_id, held.record.terms.parameters))
-                if parts != held.record.material:
-                    raise ServiceError("service.internal", "the seed gives other material")
+        if not self._material.has(key_id, wanted):
+            await self._make_material(vault, held)
         for chunk in self._material.chunks(key_id, kind, self.limits.material_chunk):
             yield chunk
             await asyncio.sleep(0)
 
-    def _material_again(self, vault: Vault, key_id: bytes, parameters: str) -> Any:
-        return self._material.write(key_id, keygen.engine.public_material(vault.seed(key_id), parameters))
+    async def _make_material(self, vault: Vault, held: HeldKey) -> None:
+        record = held.record
+
+        def work() -> tuple[Material, ...]:
+            parts = engine.public_material(vault.seed(record.key_id), record.terms.parameters)
+            return self._material.write(record.key_id, parts)
+
+        async with self._changing:
+            if all(self._material.has(record.key_id, part) for part in record.material):
+                return
+            if await self._compute(work) != record.material:
+                raise ServiceError("service.internal", "the seed gives other material")
 
     # --- inside ---
 
@@ -283,7 +295,3 @@ class Keeper:
         if self.vault is None:
             raise ServiceError("service.closed")
         return self.vault
-
-    def view(self) -> View | None:
-        """The newest view of the chain."""
-        return self.ledger.view

@@ -125,9 +125,7 @@ class Nsm:
 
     def extend_pcr(self, index: int, data: bytes) -> bytes:
         """The new value, SHA384(old ‖ data). `NsmError("ReadOnlyIndex")` once the register is locked."""
-        new: bytes = _fields(self._call("ExtendPCR", {"index": index, "data": data}), data=cbor.raw(48))[
-            "data"
-        ]
+        new: bytes = _fields(self._call("ExtendPCR", {"index": index, "data": data}), data=cbor.raw(48))["data"]
         return new
 
     def lock_pcr(self, index: int) -> None:
@@ -204,9 +202,7 @@ class _Ioctl:
         question = ctypes.create_string_buffer(request, len(request))
         answer = ctypes.create_string_buffer(RESPONSE_LIMIT)
         message = bytearray(
-            self._MESSAGE.pack(
-                ctypes.addressof(question), len(request), ctypes.addressof(answer), RESPONSE_LIMIT
-            )
+            self._MESSAGE.pack(ctypes.addressof(question), len(request), ctypes.addressof(answer), RESPONSE_LIMIT)
         )
         try:
             fcntl.ioctl(self._descriptor, NSM_IOCTL, message, True)

@@ -1,4 +1,4 @@
-"""The only place that decides who may open a channel to this enclave: hosts whose documents the configuration accepts."""
+"""The only place that decides who may open a channel to this enclave: hosts that the configuration accepts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOST_PCRS = (4, 7)  # boot manager and secure boot policy (TCG PC Client firmwar
 
 
 def host_measurement(attestation: Attestation) -> bytes:
-    """How a configuration names a host: SHA-256 over dCBOR {4: PCR4, 7: PCR7}. `Refused` when the document lacks one."""
+    """How a configuration names a host: SHA-256 over dCBOR {4: PCR4, 7: PCR7}. `Refused` when one is missing."""
     pcrs = attestation.pcrs
     if any(index not in pcrs for index in HOST_PCRS):
         raise Refused("document.pcr_mismatch", "PCR4 or PCR7 is missing")

@@ -6,7 +6,7 @@ Nothing here judges anything; what fails travels as the status of `cipherkeep_wi
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -20,7 +20,7 @@ from cipherkeep_enclave.logs import logger
 from cipherkeep_enclave.vault.vault import StoredObject
 
 Reply = TypeVar("Reply")
-Context = grpc.aio.ServicerContext  # type: ignore[type-arg]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class KmsService(kms_pb2_grpc.KmsServicer):
@@ -201,10 +201,10 @@ async def _answered(context: Context, call: Callable[[], Awaitable[Reply]]) -> R
     try:
         return await call()
     except Exception as error:  # noqa: BLE001  (every failure becomes a status; abort raises)
-        return await _abort(context, error)
+        await _abort(context, error)
 
 
-async def _abort(context: Context, error: Exception) -> Any:
+async def _abort(context: Context, error: Exception) -> NoReturn:
     status, code, text = status_of(error)
     if not isinstance(error, (ServiceError, EvidenceError)):
         logger().error("service.internal", error=type(error).__name__)

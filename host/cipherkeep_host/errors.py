@@ -417,6 +417,10 @@ HOST_RULES: dict[str, HostRule] = {
         "A user decryption does not open.",
         hint="It is for another key pair or user, or was changed on the way.",
     ),
+    "client.header_passed": HostRule(
+        "The chain moved on faster than its proofs could be fetched.",
+        hint="Try again; if it stays, the node is overloaded.",
+    ),
     "client.value": HostRule(
         "A value does not fit its type.",
         hint="Types: bool, uint8, uint16, uint32, uint64, uint128, uint160, uint256.",
@@ -560,6 +564,10 @@ HOST_RULES: dict[str, HostRule] = {
         "A staged enclave image is not what its name says.",
         hint="Somebody edited the staged copy: remove the folder and launch again.",
     ),
+    "emulator.image_write": HostRule(
+        "An enclave image could not be staged.",
+        hint="Look at the free space and the owner of the images folder.",
+    ),
     "emulator.start": HostRule(
         "A process of the emulators ended before it was ready.",
         hint="Its log file, named in the detail, says why.",
@@ -575,6 +583,44 @@ HOST_RULES: dict[str, HostRule] = {
     "emulator.listen": HostRule(
         "An address to listen on is neither unix:///PATH nor tcp://127.0.0.1:PORT.",
         hint="Emulators listen on unix sockets and loopback only.",
+    ),
+    # --- proxy ---
+    "proxy.request": HostRule(
+        "A request for a document is not what it must be.",
+        hint='Send {"nonce": "…"} with 64 hexadecimal digits in lower case, and nothing else.',
+    ),
+    "proxy.request_size": HostRule(
+        "A request for a document is larger than is read.",
+        hint='Send {"nonce": "…"} with 64 hexadecimal digits in lower case, and nothing else.',
+    ),
+    "proxy.rate": HostRule(
+        "More documents are asked for than are handed out.",
+        hint="Try again after a second.",
+    ),
+    "proxy.answer": HostRule(
+        "What listens where the enclave should be does not answer as one.",
+        hint="Check where the proxy's `handshake` leads, and that the enclave runs the same version.",
+    ),
+    # --- appliance ---
+    "appliance.start": HostRule(
+        "A process of the appliance did not start.",
+        hint="Read its log: `cipherkeep dev status` names the folder.",
+    ),
+    "appliance.timeout": HostRule(
+        "The appliance waited too long for one of its parts.",
+        hint="Read the logs of the enclave and of the connector; on a very busy machine try again.",
+    ),
+    "appliance.other_chain": HostRule(
+        "The enclave's configuration pins another chain than the one that runs here.",
+        hint="The state folder was mixed from two deployments: remove it, or restore the one that belongs together.",
+    ),
+    "appliance.not_running": HostRule(
+        "No appliance runs here.",
+        hint="Start one with `cipherkeep dev up`.",
+    ),
+    "appliance.running": HostRule(
+        "An appliance runs here already.",
+        hint="Stop it with `cipherkeep dev down`, or choose another folder with --state.",
     ),
     # --- command line ---
 }

@@ -37,6 +37,7 @@ def same(one: object, other: object) -> bool:
     return repr(one) == repr(other)
 
 
+@settings(deadline=None)
 @given(values)
 def test_what_is_encoded_is_decoded(value: Any) -> None:
     """A value comes back as itself, from both decoders, and has one encoding."""
@@ -47,7 +48,7 @@ def test_what_is_encoded_is_decoded(value: Any) -> None:
     assert cbor.encode(cbor.decode(data)) == data
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(values, st.data())
 def test_a_mutation_is_refused_or_encodes_to_itself(value: Any, data: st.DataObject) -> None:
     """Whatever is accepted as deterministic is the encoding that we would write of it."""
@@ -65,7 +66,7 @@ def test_a_mutation_is_refused_or_encodes_to_itself(value: Any, data: st.DataObj
         assert "keys" in str(error)  # a map of mixed keys is readable and never written
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=60))
 def test_random_bytes_never_do_more_than_be_refused(data: bytes) -> None:
     """Both decoders end with a value or a code; what the strict one takes, the other reads alike."""

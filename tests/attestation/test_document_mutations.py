@@ -106,7 +106,7 @@ def test_a_mutated_simulated_document_never_keeps_its_verdict(data: st.DataObjec
         assert mutated == original
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes_are_no_document(data: bytes) -> None:
     """Whatever it is, it is refused with a code."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cipherkeep_attestation import errors
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.nitro.document import LIMIT, decode
 from cipherkeep_attestation.nitro.verify import (
@@ -104,6 +106,9 @@ ATTACKS: list[tuple[str, Callable[[Draft], None]]] = [
         attribute("payload", lambda payload: payload[:-1] + cbor("nonce") + cbor(NONCE) + b"\xff"),
     ),
     ("document.fields", attribute("payload", lambda payload: cbor([1]))),
+    ("document.fields", attribute("payload", lambda payload: cbor(["pcrs"]))),
+    ("document.fields", attribute("payload", lambda payload: cbor("pcrs"))),
+    ("document.fields", attribute("payload", lambda payload: cbor(None))),
     ("document.fields", drop("user_data")),
     ("document.fields", drop("timestamp")),
     ("document.fields", set_field("extra", 1)),
@@ -125,6 +130,7 @@ ATTACKS: list[tuple[str, Callable[[Draft], None]]] = [
     ("encoding.indefinite", set_field("nonce", Raw(b"\x5f\x41n\xff"))),
     ("encoding.utf8", set_field("module_id", Raw(b"\x61\xff"))),
     ("encoding.depth", set_field("pcrs", {0: [[[]]]})),
+    ("document.pcrs", set_field("pcrs", None)),
     ("document.pcrs", set_field("pcrs", [])),
     ("document.pcrs", set_field("pcrs", {index: PCRS[index] for index in range(15)})),
     ("document.pcrs", set_field("pcrs", {**PCRS, 32: bytes(48)})),
@@ -136,6 +142,8 @@ ATTACKS: list[tuple[str, Callable[[Draft], None]]] = [
     ("document.certificate", set_field("certificate", b"")),
     ("document.certificate", set_field("certificate", bytes(1025))),
     ("document.certificate", set_field("certificate", None)),
+    ("document.cabundle", set_field("cabundle", None)),
+    ("document.cabundle", set_field("cabundle", 5)),
     ("document.cabundle", set_field("cabundle", [])),
     ("document.cabundle", set_field("cabundle", [b"c"] * 9)),
     ("document.cabundle", set_field("cabundle", [bytes(1025)])),
@@ -320,3 +328,13 @@ def test_no_nonce_must_be_said() -> None:
     policy = replace(POLICY, nonce=NO_NONCE, measurements=InsecureAnyMeasurement())
     for nonce in (None, b"other"):
         assert verify(draft(nonce=nonce).sign(), root=PLATFORM.root(), policy=policy, at=NOW).nonce == nonce
+
+
+def test_no_rule_is_dead() -> None:
+    """Every rule about encodings, documents, certificates, paths and handshakes is raised by name somewhere."""
+    package = Path(errors.__file__).parent
+    files = [*package.glob("*.py"), *(package / "nitro").glob("*.py")]
+    source = "".join(file.read_text() for file in files if file.name != "errors.py")
+    prefixes = ("encoding.", "cose.", "document.", "certificate.", "path.", "handshake.")
+    judged = [code for code in errors.RULES if code.startswith(prefixes)]
+    assert [code for code in judged if f'"{code}"' not in source] == []

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 from cipherkeep_attestation.eif import configuration_pcr, extend, file_manifest, manifest_measurements, measure
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 EMPTY_PCR2 = "21b9efbc184807662e966d34f390821309eeac6802309798826296bf3e8bec7c10edb30948c90ba67310f7b964fc500a"
@@ -69,6 +69,7 @@ def test_the_measurements_of_a_manifest_are_frozen() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(manifests, st.randoms())
 def test_the_order_of_files_does_not_matter(files: dict[str, bytes], random: object) -> None:
     """A manifest is a set of files, sorted by us."""
@@ -77,6 +78,7 @@ def test_the_order_of_files_does_not_matter(files: dict[str, bytes], random: obj
     assert list(file_manifest(listed)) == sorted(listed, key=lambda entry: entry[0].encode())
 
 
+@settings(deadline=None)
 @given(manifests.filter(bool), st.data())
 def test_any_change_of_a_file_changes_the_image(files: dict[str, bytes], data: st.DataObject) -> None:
     """Another content, another name, one file more or less: PCR0 and PCR2 differ, PCR1 is the label's alone."""

@@ -232,6 +232,8 @@ RESPONDER_LIES: list[tuple[str, Callable[[Draft], None]]] = [
     ("handshake.user_data", saying(extra=1)),
     ("handshake.user_data", saying(nonce=b"short")),
     ("handshake.user_data", saying(party="p\n")),
+    ("handshake.user_data", saying(party="é")),
+    ("handshake.user_data", saying(party="p" * 65)),
     ("handshake.user_data", saying(chain="")),
     ("handshake.certificate", saying(certificate=bytes(48))),
     ("handshake.role", saying(role="initiator")),
@@ -590,9 +592,17 @@ def test_a_wrong_caller_is_told_so() -> None:
         hello(b"short")
     with pytest.raises(ValueError, match="16 bytes"):
         replace(pair(), session_id=b"").responder()
-    for terms in (("", CONFIGURATION, "p"), ("c", b"", "p"), ("c", CONFIGURATION, "p" * 65), ("ç", CONFIGURATION, "p")):
+    with pytest.raises(ValueError, match="nonce 32"):
+        replace(pair(), nonce=b"n" * 31).responder()
+    for chain, digest, party in (
+        ("", CONFIGURATION, "p"),
+        ("c", b"", "p"),
+        ("c", CONFIGURATION, "p" * 65),
+        ("ç", CONFIGURATION, "p"),
+        ("c", CONFIGURATION, "p\n"),
+    ):
         with pytest.raises(ValueError, match=r"characters|48 bytes"):
-            Terms(*terms)
+            Terms(chain, digest, party)
 
 
 SECOND = pair().responder().receive(hello(NONCE), at=NOW)

@@ -141,9 +141,7 @@ class World:
                 block.rollback(savepoint)
                 outcomes.append(Outcome(refusal.code, detail=str(refusal)))
         self.contract.end_block(view, self.context(height))
-        self.state.commit(
-            block, time=Timestamp.of(self.time(height)), chain_id=CHAIN_ID, genesis_hash=self.hash(1)
-        )
+        self.state.commit(block, time=Timestamp.of(self.time(height)), chain_id=CHAIN_ID, genesis_hash=self.hash(1))
         return outcomes
 
     def skip(self, blocks: int) -> None:

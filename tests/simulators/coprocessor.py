@@ -1,9 +1,9 @@
 """Coprocessors that bind any bytes to any handle, and users who sign any request and grant.
 
-    coprocessors = SimulatedCoprocessors()
-    ciphertext = coprocessors.bind(b"\\1" * 32, b"bytes", key_id=key_id, terms=terms, owner=alice.address)
-    coprocessors.bind(…, signers=coprocessors.keys[:1])                    # k - 1
-    coprocessors.bind(…, signers=[secp256k1("stranger"), …])               # foreign
+coprocessors = SimulatedCoprocessors()
+ciphertext = coprocessors.bind(b"\\1" * 32, b"bytes", key_id=key_id, terms=terms, owner=alice.address)
+coprocessors.bind(…, signers=coprocessors.keys[:1])                    # k - 1
+coprocessors.bind(…, signers=[secp256k1("stranger"), …])               # foreign
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ class SimulatedCoprocessors:
         owner: bytes,
         terms: KeyTerms = TERMS,
         fhe_type: int = 5,
-        format: int = PACKED,
+        form: int = PACKED,
         signers: Sequence[coincurve.PrivateKey] | None = None,
     ) -> Ciphertext:
         """A bound ciphertext; k sign unless `signers` says otherwise."""
-        bare = Ciphertext(handle, fhe_type, format, ciphertext_digest(data), owner, ())
+        bare = Ciphertext(handle, fhe_type, form, ciphertext_digest(data), owner, ())
         return self.sign(bare, key_id=key_id, terms=terms, signers=signers)
 
     def sign(

@@ -1,9 +1,9 @@
 """Governors that sign anything.
 
-    governance = SimulatedGovernance(roots=(platform.root().certificate_der,))
-    governance.admit("alpha")                                   # the next statement, signed by two of three
-    governance.statement("admit_party", {"name": "alpha"}, signers=governance.keys[:1])      # k - 1
-    governance.statement("admit_party", {"name": "alpha"}, serial=7, instance="two")         # any other
+governance = SimulatedGovernance(roots=(platform.root().certificate_der,))
+governance.admit("alpha")                                   # the next statement, signed by two of three
+governance.statement("admit_party", {"name": "alpha"}, signers=governance.keys[:1])      # k - 1
+governance.statement("admit_party", {"name": "alpha"}, serial=7, instance="two")         # any other
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Parties as the chain sees them: they register with any document and answer anything.
 
-    party = SimulatedParty("alpha", 1, platform, configuration)
-    party.register(block_height=9, block_hash=…)                       # an honest registration
-    party.register(…, edit=lambda draft: draft.fields["pcrs"].update({0: bytes(48)}))       # debug mode
-    party.public_answer(request_id, request, values=[7], head=(10, hash))
-    party.answer(core, head=…, sequence=3)                             # whatever a core may say
+party = SimulatedParty("alpha", 1, platform, configuration)
+party.register(block_height=9, block_hash=…)                       # an honest registration
+party.register(…, edit=lambda draft: draft.fields["pcrs"].update({0: bytes(48)}))       # debug mode
+party.public_answer(request_id, request, values=[7], head=(10, hash))
+party.answer(core, head=…, sequence=3)                             # whatever a core may say
 """
 
 from __future__ import annotations

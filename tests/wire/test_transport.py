@@ -438,3 +438,25 @@ async def test_forwarding_to_nobody_closes_the_connection(folder: Path) -> None:
     async with await forward(Address("tcp"), nowhere) as front, opened(front.address) as (reader, _):
         with contextlib.suppress(OSError):
             assert await reader.read() == b""
+
+
+@given(st.lists(st.binary(max_size=50), max_size=8), st.lists(st.integers(1, 7), min_size=1, max_size=20))
+def test_frames_survive_any_fragmentation(frames: list[bytes], sizes: list[int]) -> None:
+    """However the bytes are cut on their way, the same frames come out, and then the end."""
+
+    async def run() -> None:
+        reader = asyncio.StreamReader()
+        data = b"".join(len(frame).to_bytes(4) + frame for frame in frames)
+        position = 0
+        while position < len(data):
+            size = sizes[position % len(sizes)]
+            reader.feed_data(data[position : position + size])
+            position += size
+        reader.feed_eof()
+        for frame in frames:
+            assert await read_frame(reader, maximum=50, timeout=1) == frame
+        with pytest.raises(TransportError) as refusal:
+            await read_frame(reader, maximum=50, timeout=1)
+        assert code_of(refusal) == "transport.closed"
+
+    asyncio.run(run())

@@ -77,3 +77,14 @@ pub fn detached<T: Send>(
 pub fn silence_panics() {
     std::panic::set_hook(Box::new(|_| {}));
 }
+
+/// Panic with `content`, in and out of a pool's thread: for the test that it neither escapes nor is printed.
+#[pyfunction]
+pub fn _panic(py: Python<'_>, content: String, in_pool: bool) -> PyResult<()> {
+    detached(py, "_panic", || {
+        if in_pool {
+            rayon::scope(|scope| scope.spawn(|_| panic!("{content}")));
+        }
+        panic!("{content}")
+    })
+}

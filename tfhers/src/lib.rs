@@ -42,6 +42,7 @@ fn _tfhers(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ($($function:path),* $(,)?) => { $( module.add_function(wrap_pyfunction!($function, module)?)?; )* };
     }
     functions!(
+        errors::_panic,
         params::_types,
         packed::packed_types,
         lists::expand,

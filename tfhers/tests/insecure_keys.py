@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import tfhers
 import tfhers._tfhers
+
+import tfhers
 
 SEED = b"insecure test seed of the tfhers"
 TAG = b"insecure test key"

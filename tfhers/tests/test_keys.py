@@ -15,6 +15,14 @@ from insecure_keys import OTHER_SEED, SEED, TAG, Keys
 import tfhers
 
 SEALING = b"k" * 32
+# Sealed once under `SEALING` with the data "frozen".
+FROZEN = bytes.fromhex(
+    "01c578a3c9129c4b4f173711e8227167ddf904a40fc94b0eb3cf81184d0cbac35d72c1c1b3dd23415421232b971b653c"
+    "611321e7cd76ac6d55376414da9cde730414a5215332a00a40201f9885811d44d5a293ad0758aa58fc29086561ea4ec7"
+    "42959fdf3f1ef334c4bfc45af02fe33c2edf8af7a105d85ce9d321a7084020e14fc0c34882630864903c1acbbf52166b"
+    "edcdd4"
+)
+FROZEN_DIGEST = "9b57a626df7f219d9af54f54e7ec3b8f045ac74fab7ad41f507d45144b3a81b3"
 
 
 def in_another_process(program: str, **environment: str) -> str:
@@ -46,6 +54,13 @@ def test_the_fast_client_and_public_keys_are_those_of_the_set(keys: Keys) -> Non
     """The keys made in a millisecond from the seed are those that the whole set carries."""
     assert keys.server.compact_public_key() == keys.client.compact_public_key()
     assert keys.server.tag == keys.public.tag == keys.client.tag == TAG
+
+
+def test_a_seed_makes_the_same_key_for_ever(keys: Keys) -> None:
+    """The way from seed to keys never changes: these digests were taken from version 0.1.0."""
+    secret, public = keys.client.insecure_export(), keys.client.compact_public_key()
+    assert hashlib.sha256(secret).hexdigest() == "a901ff47d2d94f7e11ccb76e4a3612e762147733680bc666dc4141d114cd3f0d"
+    assert hashlib.sha256(public).hexdigest() == "5ea9bb1542b5f1f7542b3c805e59be573833be0717b38dba439cec990119e166"
 
 
 def test_another_seed_is_another_key() -> None:
@@ -119,7 +134,7 @@ def test_a_frozen_sealed_key_still_opens() -> None:
     opened = tfhers.ClientKey.unseal(SEALING, FROZEN, b"frozen")
     assert opened.tag == b"frozen tag"
     digest = hashlib.sha256(opened.insecure_export()).hexdigest()
-    assert digest == "FROZEN_DIGEST"
+    assert digest == FROZEN_DIGEST
 
 
 def test_handles_show_nothing(keys: Keys) -> None:

@@ -6,9 +6,9 @@ import ast
 from pathlib import Path
 
 import pytest
+import tfhers._tfhers as native
 
 import tfhers
-import tfhers._tfhers as native
 
 
 def stub() -> ast.Module:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
-from insecure_keys import Keys
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from insecure_keys import SEED, Keys
 
 import tfhers
 
@@ -37,7 +40,7 @@ def test_every_type_goes_all_the_way(keys: Keys) -> None:
         assert keys.client.decrypt_packed(packed, index=index, expected=expected[0]) == expected
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(any_value(), min_size=1, max_size=6))
 def test_any_list_decrypts_element_by_element(keys: Keys, values: list[tuple[str, int]]) -> None:
     """Whatever the types and values, each element of a packed list decrypts to itself."""
@@ -94,20 +97,17 @@ def test_the_wrong_type_or_index_is_refused(keys: Keys) -> None:
 
 def test_no_server_key_is_needed_to_decrypt(keys: Keys) -> None:
     """A client key of its own, in a process that never loaded a server key, decrypts a packed list."""
-    import subprocess
-    import sys
-
-    from insecure_keys import SEED
-
     packed = keys.packed(("uint64", 2**63 + 1))
     program = (
-        "import sys, resource, tfhers\n"
+        "import sys, pathlib, tfhers\n"
         f"key = tfhers.ClientKey.from_seed({SEED!r})\n"
         "print(*key.decrypt_packed(sys.stdin.buffer.read()))\n"
-        "assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 100_000\n"
+        "print(pathlib.Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], input=packed, capture_output=True, check=True, timeout=30)
-    assert done.stdout.split() == [b"uint64", b"9223372036854775809"]
+    kind, value, peak = done.stdout.split()
+    assert (kind, int(value)) == (b"uint64", 2**63 + 1)
+    assert int(peak) < 100_000, "kB of memory at most: far less than a server key"
 
 
 def test_plain_lists_are_told_apart(keys: Keys) -> None:

@@ -1,9 +1,9 @@
 """The only place that believes something about the chain, and only with proof.
 
-Evidence comes in this order, each part as often as the host likes: light blocks from the trust root on, with the control
-leaf under the newest and the statements it stands for; the nonce of this boot under a header; then inboxes. What the
-host leaves out stays unknown, and what depends on it is not done: `current` is the one way to a view under which secrets
-may be used.
+Evidence comes in this order, each part as often as the host likes: light blocks from the trust root on, with the
+control leaf under the newest and the statements it stands for; the nonce of this boot under a header; then inboxes.
+What the host leaves out stays unknown, and what depends on it is not done: `current` is the one way to a view under
+which secrets may be used.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Ledger:
         now: Callable[[], datetime],
         limits: EnclaveLimits = DEFAULT,
     ) -> None:
-        """`nonce` (32 bytes) is drawn at boot. `Malformed` unless the trust root is header 1: ids depend on its hash."""
+        """`nonce` (32 bytes) is drawn at boot. `Malformed` unless the trust root is header 1, whose hash is in ids."""
         root = configuration.root
         if root.height != 1:
             raise Malformed("ledger.root_height", f"height {root.height}")
@@ -213,6 +213,8 @@ class Ledger:
 
     def show_inbox(self, height: int, header_height: int, inbox: bytes, proof: bytes) -> int:
         """Take the requests of a block, proven under a later header; returns how many there are."""
+        if not self._anchored:
+            raise ServiceError("service.not_anchored")
         if header_height <= height:
             raise Refused("ledger.inbox_header", f"block {height}, header {header_height}")
         state.verify_present(

@@ -1,7 +1,7 @@
-"""The only place for key generation: what governance asked for, sealed with its terms, and the public material measured.
+"""The only place for key generation: what governance asked for, sealed with its terms, its public material measured.
 
-The key's seed follows from the vault's secret and the key's id, so that a generation that was cut off gives the same key
-when it is asked for again.
+The key's seed follows from the vault's secret and the key's id, so that a generation that was cut off gives the same
+key when it is asked for again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def generate(
     return KeyRecord(
         key_id=request_id,
         instance=setting.configuration.instance,
-        genesis=setting.configuration.genesis.digest(),
+        genesis=setting.genesis,
         statement=hashlib.sha256(request.statement).digest(),
         terms=terms,
         material=parts,

@@ -31,7 +31,7 @@ def permitted_key(request: PublicDecrypt | UserDecrypt, setting: Setting) -> Hel
     if held is None:
         raise RefusedRequest("key.unknown")
     configuration = setting.configuration
-    if held.record.instance != configuration.instance or held.record.genesis != configuration.genesis.digest():
+    if held.record.instance != configuration.instance or held.record.genesis != setting.genesis:
         raise RefusedRequest("key.other_instance")
     if request.key_id in setting.view.decisions.retired:
         raise RefusedRequest("key.retired")

@@ -28,9 +28,10 @@ class RefusedRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Under what a request is processed: the measured configuration, the view, the open vault, the party's index."""
+    """Under what a request is processed. `genesis` is the digest of the instance's parameters, `party` the index."""
 
     configuration: Configuration
+    genesis: bytes
     view: View
     vault: Vault
     party: int

@@ -12,7 +12,6 @@ from cipherkeep_enclave.operations import opening
 from cipherkeep_enclave.operations import signcryption as form
 from cipherkeep_enclave.operations.setting import RefusedRequest, Setting
 
-_NO_VERSION = (b"", b"\x00")  # extra data of today's clients, whose answers are verified over empty extra data
 _CENTRAL_DEGREE = 0
 
 
@@ -49,8 +48,8 @@ def user_decrypt(request: UserDecrypt, ciphertexts: Sequence[bytes], *, request_
             raise RefusedRequest("user.public_key") from None
         entries.append((named.fhe_type, sealed, named.handle))
     payload = form.payload(entries, link=link, verification=verification, party=setting.party, degree=_CENTRAL_DEGREE)
-    extra_data = b"" if request.extra_data in _NO_VERSION else request.extra_data
-    struct = fhevm.user_decryption_response(request.public_key, handles, payload, extra_data)
+    answered = fhevm.answered_extra_data(request.extra_data)
+    struct = fhevm.user_decryption_response(request.public_key, handles, payload, answered)
     return Core(
         id=request_id,
         operation=USER_DECRYPT,

@@ -19,8 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements.configuration import KeyService
 from cipherkeep_wire.errors import ServiceError
+from cipherkeep_wire.transport import TransportError
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -60,7 +62,7 @@ class KeyWrapper(Protocol):
 
 
 class AwsKms:
-    """A client of one key. Errors: `ServiceError` with `vault.kms_unreachable`, `vault.kms_denied`, `vault.kms_answer`."""
+    """A client of one key. `ServiceError`: `vault.kms_unreachable`, `vault.kms_denied`, `vault.kms_answer`."""
 
     def __init__(
         self,
@@ -120,7 +122,7 @@ class AwsKms:
 
         try:
             credentials = await self._credentials()
-        except OSError as problem:
+        except (OSError, TransportError, EvidenceError) as problem:
             raise ServiceError("vault.kms_unreachable", f"credentials: {type(problem).__name__}") from None
         headers = aws_signature.sign(
             host=self._service.host,
@@ -139,7 +141,7 @@ class AwsKms:
                 ):
                     data = await _bounded(response.aiter_raw())
                     status = response.status_code
-        except (httpx.HTTPError, OSError) as problem:
+        except (httpx.HTTPError, OSError, TransportError) as problem:
             raise ServiceError("vault.kms_unreachable", type(problem).__name__) from None
         answer = _object(data)
         if status != 200:

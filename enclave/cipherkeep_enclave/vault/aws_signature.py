@@ -58,7 +58,7 @@ def _plain(most: int) -> cbor.Reader:
     def reader(value: object) -> str:
         found: str = read(value)
         # A line break would let the host write headers of its own.
-        return found if all("!" <= letter <= "~" for letter in found) else read(None)  # type: ignore[no-any-return]
+        return found if all("!" <= letter <= "~" for letter in found) else read(None)
 
     return reader
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cipherkeep_attestation.statements import layout
-from cipherkeep_attestation.statements.governance import Statement
+from cipherkeep_attestation.statements.governance import Governors, Statement, verify
 from cipherkeep_attestation.statements.transaction import Message
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -31,11 +30,13 @@ class Council:
         await self.chain.send([Message(self.instance, "govern", {"statement": signed})])
         return signed
 
+    def read(self, signed: bytes, serial: int) -> Statement:
+        """A statement in state, verified."""
+        governors = Governors(tuple(key.public_key().public_bytes_raw() for key in self.governors), len(self.governors))
+        return verify(signed, governors=governors, instance=self.instance, genesis=self.genesis, serial=serial)
+
     async def request(self, operation: str, body: bytes) -> Sent:
         """Send a request of this operation."""
         return await self.chain.send([Message(self.instance, operation, {"request": body})])
 
 
-def statement_digest(signed: bytes) -> bytes:
-    """SHA-256 of a signed statement."""
-    return hashlib.sha256(signed).digest()

@@ -15,9 +15,7 @@ from cipherkeep_attestation.chain.light import LightRoot
 from cipherkeep_attestation.eif import configuration_pcr
 from cipherkeep_attestation.statements.configuration import Configuration, Genesis, KeyService
 from cipherkeep_attestation.statements.governance import Governors
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from cipherkeep_host import durable
 from cipherkeep_host.appliance.plan import CHAIN_ID, INSTANCE, PARTY, Paths
@@ -98,14 +96,13 @@ def configuration(paths: Paths, parameters: Genesis, root: LightRoot, arn: str) 
     """The measured configuration; made once, since its digest is what the vault is sealed to."""
     if paths.configuration.exists():
         return Configuration.decode(paths.configuration.read_bytes())
-    ca = x509.load_pem_x509_certificate(aws_tls.ca_certificate(paths.emulated))
     trusted = emulated_root(paths.emulated).certificate_der
     made = Configuration(
         root=root,
         instance=INSTANCE,
         genesis=parameters,
         party=PARTY,
-        kms=KeyService(arn, aws_tls.HOST_NAME, ca.public_bytes(Encoding.DER)),
+        kms=KeyService(arn, aws_tls.HOST_NAME, aws_tls.ca_certificate(paths.emulated)),
         enclave_root=trusted,
         host_root=trusted,
         host_measurements=(),

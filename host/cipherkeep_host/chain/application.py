@@ -84,6 +84,7 @@ class Application:
         self._block: Block | None = None
         self._time = state.facts.time
         self._genesis_hash = state.facts.genesis_hash
+        self._block_hash = b""
         self._pending: dict[bytes, int] = {}  # nonces of transactions that were checked and wait
         self._instances: dict[str, Contract] = {}
         if state.facts.chain_id:
@@ -237,7 +238,7 @@ class Application:
         if height != self.state.height + 1 or not self.state.facts.chain_id:
             raise HostError("chain.height_order", f"{height} after {self.state.height}")
         self._genesis_hash = block_hash if height == 1 else self.state.facts.genesis_hash
-        self._time = time
+        self._time, self._block_hash = time, block_hash
         block = self._block = self.state.begin(height)
         for name, contract in self._instances.items():
             contract.begin_block(ContractState(block, name), self._context(height, name))
@@ -251,7 +252,10 @@ class Application:
         return verdicts, app_hash
 
     def _context(self, height: int, instance: str, sender: bytes = b"") -> Context:
-        return Context(height, self._time, self.state.facts.chain_id, self._genesis_hash, instance, sender)
+        facts = self.state.facts
+        return Context(
+            height, self._time, facts.chain_id, self._genesis_hash, instance, sender, block_hash=self._block_hash
+        )
 
     def _execute(self, block: Block, tx: bytes) -> Verdict:
         try:

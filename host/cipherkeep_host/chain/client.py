@@ -25,12 +25,13 @@ from cipherkeep_attestation.statements.transaction import Message, Transaction, 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cipherkeep_host.chain.calls import OK
+from cipherkeep_host.chain.calls import OK, REFUSED_TRANSACTION
 from cipherkeep_host.chain.rpc import Checked, Included, RpcClient
 from cipherkeep_host.errors import HostError
 
 SEND_SECONDS = 60.0
-RESEND_SECONDS = 2.0  # without a sign of it in a block, a transaction is handed over again
+RESEND_SECONDS = 1.0  # without a sign of it in a block, a transaction is handed over again
+_WRONG_NONCE = b"chain.nonce"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.004, 0.1  # seconds between looks for it
 _RESULTS = cbor.sequence(cbor.raw(0, 1 << 20), 256)
 
@@ -94,6 +95,8 @@ class ChainClient:
         self.chain_id = chain_id
         self._key = key
         self._next: int | None = None  # nonce; None: ask the chain
+        self._waiting: dict[int, bytes] = {}  # by nonce: handed over, and in no block yet
+        self._handed = 0.0  # when all that waits was last handed over
         self._height = 1  # the highest that the node was seen at
         self._lock = asyncio.Lock()
 
@@ -117,7 +120,10 @@ class ChainClient:
                 while True:
                     seen = self._height
                     tx, nonce = await self._submit(messages, fee_limit)
-                    included = await self._wait(tx, nonce, seen)
+                    try:
+                        included = await self._wait(tx, nonce, seen)
+                    finally:
+                        self._waiting.pop(nonce, None)
                     if included is not None:
                         return _effect(included)
         except TimeoutError:
@@ -129,41 +135,41 @@ class ChainClient:
         while True:
             async with self._lock:
                 nonce = await self._next_nonce()
-                transaction = Transaction(self.chain_id, self.sender, nonce, tuple(messages), fee_limit)
-                tx = transaction.sign(self._key)
-                # Counted as used before it is handed over: whatever happens, these bytes are the only ones with it,
-                # unless the node says that it did not take them.
+                tx = Transaction(self.chain_id, self.sender, nonce, tuple(messages), fee_limit).sign(self._key)
+                # From here on these bytes may take effect, whatever is answered; `_wait` finds out. Only what the
+                # chain itself refuses is known not to be under way.
+                self._waiting[nonce] = tx
                 self._next = nonce + 1
-                try:
+                checked = await self._hand_over(tx)
+                if checked is not None and checked.data == _WRONG_NONCE and len(self._waiting) > 1:
+                    await self._hand_over_all()  # earlier ones got lost
                     checked = await self._hand_over(tx)
-                except HostError as error:
-                    if error.code == "node.refused":
-                        self._next = None
-                        raise
-                    return tx, nonce  # perhaps taken: `_wait` finds out
-                except BaseException:
-                    self._next = None
-                    raise
                 if checked is None or checked.code == OK:
                     return tx, nonce
+                del self._waiting[nonce]
                 self._next = None
-            rule = checked.data.decode(errors="replace")
-            if rule != "chain.nonce":
-                raise TransactionRefused(rule, checked.log, included=False)
+            if checked.data != _WRONG_NONCE:
+                raise TransactionRefused(checked.data.decode(errors="replace"), checked.log, included=False)
             await asyncio.sleep(_LONGEST_PAUSE)
 
     async def _hand_over(self, tx: bytes) -> Checked | None:
-        """The node's verdict; None when it has the transaction already."""
+        """The chain's verdict on it; None when there is none: the node has it already, is full, or away."""
         try:
             return await self.rpc.broadcast(tx)
         except HostError as error:
-            if error.code == "node.refused" and "already exists in cache" in error.detail:
-                return None
-            raise
+            if error.code == "node.refused" and "too large" in error.detail:
+                return Checked(transaction_hash(tx), REFUSED_TRANSACTION, b"chain.transaction_size", error.detail)
+            return None
+
+    async def _hand_over_all(self) -> None:
+        """Hand over everything that waits, in the order of the nonces. With the lock held."""
+        self._handed = time.monotonic()
+        for _, tx in sorted(self._waiting.items()):
+            await self._hand_over(tx)
 
     async def _next_nonce(self) -> int:
         if self._next is None:
-            self._next = (await self.account())[1] + 1
+            self._next = max((await self.account())[1], *self._waiting, 0) + 1
         return self._next
 
     async def _wait(self, tx: bytes, nonce: int, seen: int) -> Included | None:
@@ -172,19 +178,21 @@ class ChainClient:
         `seen`: a height that the chain had before it was sent.
         """
         name = transaction_hash(tx)
-        pause, resend = _FIRST_PAUSE, time.monotonic() + RESEND_SECONDS
+        pause, look = _FIRST_PAUSE, time.monotonic() + RESEND_SECONDS
         while True:
             with contextlib.suppress(HostError):  # a node that is away is waited for
                 found = await self.rpc.transaction(name)
                 if found is not None:
                     self._height = max(self._height, found.height)
                     return found
-                if time.monotonic() > resend:
-                    resend = time.monotonic() + RESEND_SECONDS
+                if time.monotonic() > look:
+                    look = time.monotonic() + RESEND_SECONDS
                     if (await self.account())[1] >= nonce:
                         self._next = None
                         return await self.rpc.find_transaction(name, first=seen, last=self._height)
-                    await self._hand_over(tx)
+                    async with self._lock:
+                        if time.monotonic() - self._handed > RESEND_SECONDS:
+                            await self._hand_over_all()
             await asyncio.sleep(pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
 

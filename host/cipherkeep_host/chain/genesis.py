@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from cipherkeep_host.errors import HostError
 CHAIN = "chain"  # the name under which the application itself keeps its state; no instance has it
 MAX_INSTANCES = 100
 MAX_APP_STATE = 1 << 20  # bytes
+_TEXT = re.compile(rb'"([0-9a-f]*)"')
 _NAME = re.compile(r"[a-z0-9._-]{1,64}")
 
 
@@ -58,10 +58,11 @@ class AppState:
         try:
             if len(data) > MAX_APP_STATE:
                 raise ValueError(f"{len(data)} bytes")
-            text = json.loads(data)
-            if not isinstance(text, str):
-                raise ValueError("not a text")
-            found = cbor.fields(cbor.decode(bytes.fromhex(text)), instances=cbor.sequence(cbor.anything, MAX_INSTANCES))
+            text = _TEXT.fullmatch(data)
+            if text is None:
+                raise ValueError("not a JSON text of hex")
+            state = cbor.decode(bytes.fromhex(text.group(1).decode()))
+            found = cbor.fields(state, instances=cbor.sequence(cbor.anything, MAX_INSTANCES))
             return cls(
                 tuple(
                     Instance(

@@ -163,7 +163,7 @@ class RpcClient:
         verdict = Checked(
             rpc_json.hexadecimal(rpc_json.member(found, "hash")),
             rpc_json.integer(rpc_json.member(found, "code")),
-            rpc_json.base64_bytes(found.get("data")),
+            rpc_json.hexadecimal(found.get("data", "")),  # unlike everywhere else
             rpc_json.text(found.get("log", "")),
         )
         if verdict.hash != hashlib.sha256(tx).digest():

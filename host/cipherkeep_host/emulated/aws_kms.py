@@ -80,6 +80,10 @@ class Service:
             answer, outcome, status = {"__type": error.name, "message": error.message}, error.name, 400
             reason = error.reason or error.message
             _log("refused", request_id=request_id, operation=operation, code=error.name, reason=reason)
+        except OSError as error:
+            # A full disk: nothing was answered that did not reach it.
+            answer, outcome, status = {"__type": "KMSInternalException", "message": ""}, "KMSInternalException", 500
+            _log("failed", request_id=request_id, operation=operation, code=outcome, reason=str(error))
         self._answered.labels(operation, outcome).inc()
         headers_out = {"content-type": _CONTENT_TYPE, "x-amzn-requestid": request_id}
         return Response(json.dumps(answer), status_code=status, headers=headers_out)

@@ -16,6 +16,7 @@ import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
@@ -33,6 +34,7 @@ PYTHON_ENTRY = "python-version"  # the manifest's only entry that is no file
 METADATA_FILES = frozenset({"METADATA", "entry_points.txt"})
 LOCK = "lock"
 KEPT_IMAGES = 3  # an image has about 80 MB
+STALE = 3600.0  # seconds after which a half-made image is nobody's any more
 MAX_FILES = 50_000
 MAX_BYTES = 1 << 30  # bytes of all files; today about 80 MB
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)")
@@ -75,10 +77,10 @@ def stage(images: Path, *, path: Sequence[str] | None = None) -> Image:
 
     An image that is there already is measured again: `HostError("emulator.image_changed")` if it differs.
     """
-    images.mkdir(parents=True, exist_ok=True, mode=0o700)
     sources = closure(path)
     temporary = images / f".{secrets.token_hex(8)}"
     try:
+        images.mkdir(parents=True, exist_ok=True, mode=0o700)
         digests, size = {}, 0
         for name, source in sources.items():
             content = _read(source, size)
@@ -94,6 +96,9 @@ def stage(images: Path, *, path: Sequence[str] | None = None) -> Image:
             with contextlib.suppress(OSError):
                 temporary.rename(folder)
             _prune(images, keep=folder)
+        _set_interpreter(folder)
+    except OSError as error:
+        raise HostError("emulator.image_write", f"{images}: {error.strerror}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     if _measure(_digests_of(_site(folder))) != pcrs:
@@ -110,7 +115,12 @@ def hold(image: Image) -> int:
 
 def _prune(images: Path, *, keep: Path) -> None:
     """Remove all but the newest images that no enclave runs from: every edit of an enclave file makes another."""
-    others = [folder for folder in images.iterdir() if folder != keep and not folder.name.startswith(".")]
+    entries = list(images.iterdir())
+    for folder in entries:  # what a launcher left that was killed while it copied
+        with contextlib.suppress(OSError):
+            if folder.name.startswith(".") and time.time() - folder.stat().st_mtime > STALE:
+                shutil.rmtree(folder)
+    others = [folder for folder in entries if folder != keep and not folder.name.startswith(".")]
     others.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
     for folder in others[KEPT_IMAGES - 1 :]:
         with contextlib.suppress(OSError):
@@ -134,18 +144,26 @@ def _site(folder: Path) -> Path:
 
 
 def _write(folder: Path, sources: Mapping[str, Path]) -> None:
-    """A virtual environment of the running interpreter that sees only these files."""
-    base = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
+    """The files of a virtual environment that sees only these; its interpreter comes last."""
     (folder / "bin").mkdir(parents=True, mode=0o700)
-    (folder / "bin" / "python").symlink_to(base)
     (folder / LOCK).touch(mode=0o600)
-    (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
     site = _site(folder)
     for name, source in sources.items():
         target = site / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         target.chmod(0o444)
+
+
+def _set_interpreter(folder: Path) -> None:
+    """Point the environment at the running interpreter, which may have moved since; mark the image as used."""
+    base = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
+    python = folder / "bin" / "python"
+    if not python.is_symlink() or python.readlink() != base:
+        python.unlink(missing_ok=True)
+        python.symlink_to(base)
+        (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    os.utime(folder)
 
 
 def _digests_of(site: Path) -> dict[str, bytes]:

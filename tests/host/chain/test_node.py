@@ -74,8 +74,10 @@ async def test_two_processes_with_one_key_get_along(start_node: StartNode) -> No
     key = Ed25519PrivateKey.generate()
     async with RpcClient(node.rpc_address) as rpc:
         clients = [client_of(rpc, key) for _ in range(2)]
-        await asyncio.gather(*(client.send([add(1)]) for client in clients for _ in range(10)))
-        assert (await clients[0].prove("one", "total", 1)).value == b"25"
+        # Different amounts: the same message with the same nonce would be the same transaction.
+        amounts = [(client, 100**side) for side, client in enumerate(clients)]
+        await asyncio.gather(*(client.send([add(by)]) for client, by in amounts for _ in range(10)))
+        assert (await clients[0].prove("one", "total", 1)).value == b"1015"
 
 
 async def test_a_replayed_transaction_is_refused(start_node: StartNode) -> None:

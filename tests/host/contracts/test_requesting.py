@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cipherkeep_attestation import cbor
+from cipherkeep_attestation.errors import Malformed
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.layout import EXPIRED, FINAL, PENDING
-from cipherkeep_attestation.statements.request import Keygen, Origin, request_digest, request_id
+from cipherkeep_attestation.statements.request import Keygen, Origin, Request, request_digest, request_id
 from cipherkeep_host.contracts.fhevm import limits, requesting
+from cipherkeep_host.contracts.fhevm.contract import MESSAGES
 from cipherkeep_host.contracts.fhevm.records import number
+from cipherkeep_host.contracts.interface import ContractRefusal, ContractState
 
 from tests.simulators.contract import CHAIN_ID, World
 from tests.simulators.coprocessor import TERMS, SimulatedCoprocessors, SimulatedUser, secp256k1
@@ -39,8 +43,9 @@ def test_a_request_gets_the_id_that_anyone_can_compute(world: World) -> None:
 
 def test_the_inbox_of_a_block_holds_its_requests_in_order(world: World) -> None:
     """One value per block with requests, under the block's height; other blocks have none."""
-    asked = [world.public(1), world.public(2), world.user(3)]
-    found = [outcome.value for outcome in world.block(*[(item.operation, {"request": item.encode()}) for item in asked])]
+    asked: list[Request] = [world.public(1), world.public(2), world.user(3)]
+    outcomes = world.block(*[(item.operation, {"request": item.encode()}) for item in asked])
+    found = [outcome.value for outcome in outcomes]
     inbox = world.inbox(world.height)
     assert inbox is not None
     assert [(entry.counter, entry.id) for entry in inbox.entries] == [(item["counter"], item["id"]) for item in found]
@@ -168,7 +173,8 @@ def test_a_changed_binding_is_foreign(world: World, field: str) -> None:
     """Whoever swaps digest, owner or handle under the signatures is refused."""
     asked = world.public(1)
     item = asked.ciphertexts[0]
-    changed = replace(item, **{field: bytes(len(getattr(item, field)) - 1) + b"\x09"})
+    change: dict[str, Any] = {field: bytes(len(getattr(item, field)) - 1) + b"\x09"}
+    changed = replace(item, **change)
     assert world.refused(replace(asked, ciphertexts=(changed,))) == "binding.stranger"
 
 
@@ -179,8 +185,8 @@ def test_coprocessors_that_governance_replaced_bind_nothing(world: World) -> Non
     assert world.refused(asked) == "binding.stranger"
 
 
-@pytest.mark.parametrize(("how", "code"), [({"fhe_type": 1}, "binding.type"), ({"format": 1}, "binding.format")])
-def test_types_and_formats_that_are_not_decrypted_are_refused(world: World, how: dict[str, int], code: str) -> None:
+@pytest.mark.parametrize(("how", "code"), [({"fhe_type": 1}, "binding.type"), ({"form": 1}, "binding.format")])
+def test_types_and_formats_that_are_not_decrypted_are_refused(world: World, how: dict[str, Any], code: str) -> None:
     """A bound ciphertext of a type or format that no enclave opens does not get in."""
     assert world.refused(world.public(1, **how)) == code
 
@@ -224,7 +230,7 @@ def test_unknown_messages_are_refused(world: World, name: str) -> None:
     assert world.block((name, {}))[0].code == "fhevm.message"
 
 
-@pytest.mark.parametrize("name", ["govern", "register", "freshness", "keygen", "public_decrypt", "user_decrypt", "answer"])
+@pytest.mark.parametrize("name", MESSAGES)
 def test_bodies_with_missing_or_unknown_fields_are_refused(world: World, name: str) -> None:
     """Every message has exactly its fields."""
     outcomes = world.block((name, {}), (name, {"unknown": 1}), (name, {"request": 1}), (name, {"answers": [1]}))
@@ -234,9 +240,9 @@ def test_bodies_with_missing_or_unknown_fields_are_refused(world: World, name: s
 def test_requests_wait_for_the_hash_of_block_one(world: World) -> None:
     """Where the first header's hash is unknown there are no ids, hence no requests."""
     asked = world.public(1)
-    view = requesting.ContractState(world.state, "one")
+    view = ContractState(world.state, "one")
     context = replace(world.context(2), genesis_hash=b"")
-    with pytest.raises(requesting.ContractRefusal) as refusal:
+    with pytest.raises(ContractRefusal) as refusal:
         requesting.accept(view, context, "public_decrypt", {"request": asked.encode()})
     assert refusal.value.code == "fhevm.first_block"
 
@@ -280,7 +286,7 @@ def test_a_users_request_is_judged_at_the_blocks_time(world: World) -> None:
     assert world.refused(replace_signed(world, start=world.seconds + 2 - 86_400, days=1)) == "ok"
 
 
-def replace_signed(world: World, **fields: int) -> requesting.Request:
+def replace_signed(world: World, **fields: Any) -> Request:
     asked = world.user(1)
     return world.alice.sign(replace(asked, **fields))
 
@@ -295,7 +301,7 @@ def replace_signed(world: World, **fields: int) -> requesting.Request:
         {"user": b"\x01" * 20},
     ],
 )
-def test_what_the_user_signed_cannot_be_changed(world: World, change: dict[str, object]) -> None:
+def test_what_the_user_signed_cannot_be_changed(world: World, change: dict[str, Any]) -> None:
     """Whoever edits a user's request behind her signature is refused."""
     assert world.refused(replace(world.user(1), **change)) == "authorisation.user_signature"
 
@@ -411,13 +417,13 @@ def test_a_repeated_request_is_told_its_counter_when_the_queue_is_full(
 
 def test_check_refuses_cheaply(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a transaction enters the pool: form, key, room; and nothing is written."""
-    view = requesting.ContractState(world.state, "one")
+    view = ContractState(world.state, "one")
     context = world.context(world.height, b"\x5e" * 32)
 
     def check(name: str, body: dict[str, object]) -> str:
         try:
             world.contract.check(view, context, name, body)
-        except (requesting.ContractRefusal, requesting.Malformed) as refusal:
+        except (ContractRefusal, Malformed) as refusal:
             return refusal.code
         return "ok"
 
@@ -478,8 +484,9 @@ def test_bodies_are_dropped_some_time_after_the_end(world: World, monkeypatch: p
     monkeypatch.setattr(closing, "LIMITS", replace(limits.LIMITS, body_blocks=3))
     asked = world.public(1)
     found = world.ask(asked)
+    world.block()
     party = world.parties[0]
-    world.vote([party.answer(party.public_core(found.id, asked, [7]), world.head)])
+    assert world.vote([party.answer(party.public_core(found.id, asked, [7]), world.head)]) == ["final"]
     world.skip(2)
     assert world.index("bodies", number(found.counter)) is not None
     before = world.state.root()

@@ -410,6 +410,17 @@ def test_keys_survive_kill_9(folder: Path, private: rsa.RSAPrivateKey) -> None:
         assert {stat.S_IMODE(path.stat().st_mode) for path in secrets} == {0o600}
 
 
+def test_a_key_that_cannot_be_written_is_not_answered_for(folder: Path) -> None:
+    """A full disk is an internal error, and the key does not exist afterwards."""
+    with new_state() as state, kms_process(state, folder) as (client, _):
+        key = made_key(client)
+        (state / "kms" / "keys").rename(state / "kms" / "elsewhere")
+        for call, parameters in (("CreateKey", {}), ("PutKeyPolicy", {"KeyId": key, "Policy": managing_policy()})):
+            status, answer = client.call(call, **parameters)
+            assert (status, answer["__type"]) == (500, "KMSInternalException")
+        assert client.ok("GetKeyPolicy", KeyId=key)["Policy"] == attested_policy([EXPECTED])
+
+
 def test_a_damaged_key_stops_the_start(folder: Path) -> None:
     """Half a key file is named, not skipped: a missing key would look like a stranger's."""
     with new_state() as state:

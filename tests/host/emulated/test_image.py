@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -87,8 +89,6 @@ def test_measurements_do_not_depend_on_where_the_checkout_lies(path: list[str], 
 
 def test_the_pcrs_are_those_of_the_file_manifest(path: list[str], folder: Path) -> None:
     """Anybody can recompute them from paths, digests and the interpreter's version."""
-    import hashlib
-
     entries = [("python-version", hashlib.sha384(images.python_version()).digest())]
     for name, source in images.closure(path).items():
         entries.append((f"site/{name}", hashlib.sha384(source.read_bytes()).digest()))
@@ -157,8 +157,6 @@ def test_a_tampered_image_is_refused(path: list[str], folder: Path, change: str)
 
 def test_old_images_go_and_running_ones_stay(path: list[str], folder: Path) -> None:
     """Every edit makes an image; three are kept, and those that an enclave runs from."""
-    import os
-
     first = images.stage(folder / "images", path=path)
     held = images.hold(first)
     for number in range(5):
@@ -171,6 +169,37 @@ def test_old_images_go_and_running_ones_stay(path: list[str], folder: Path) -> N
     assert not first.folder.exists()
     assert last.folder.exists()
     assert len(list((folder / "images").iterdir())) == images.KEPT_IMAGES
+
+
+def test_an_interpreter_that_moved_is_found_again(path: list[str], folder: Path) -> None:
+    """A staged image whose interpreter is gone is pointed at the running one; its measurement is the same."""
+    image = images.stage(folder / "images", path=path)
+    image.python.unlink()
+    image.python.symlink_to("/nonexistent/python3")
+    again = images.stage(folder / "images", path=path)
+    assert again.pcrs == image.pcrs
+    done = subprocess.run(
+        [str(again.python), "-I", "-m", "cipherkeep_enclave"], capture_output=True, timeout=60, check=True
+    )
+    assert done.stdout == b"here\n"
+
+
+def test_what_a_killed_launcher_left_is_cleared(path: list[str], folder: Path) -> None:
+    """Half-made images go after an hour; one that is being made is left alone."""
+    old, new = folder / "images" / ".old", folder / "images" / ".new"
+    for half in (old, new):
+        half.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    images.stage(folder / "images", path=path)
+    assert [old.exists(), new.exists()] == [False, True]
+
+
+def test_a_folder_that_cannot_be_written_is_named(path: list[str], folder: Path) -> None:
+    """A full or foreign disk is an error of the launcher, with its code."""
+    (folder / "images").write_text("a file")
+    with pytest.raises(HostError) as refusal:
+        images.stage(folder / "images" / "below", path=path)
+    assert refusal.value.code == "emulator.image_write"
 
 
 def test_a_missing_dependency_is_named(path: list[str], folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cipherkeep_attestation.nitro.verify import Measurements, Policy, verify
 from cipherkeep_enclave.nsm import Nsm
+from cipherkeep_host.emulated import jail
 from cipherkeep_host.emulated.launcher import Launcher, Status
 from cipherkeep_host.emulated.pki import emulated_root
 from cipherkeep_host.errors import HostError
@@ -226,7 +227,7 @@ async def test_an_enclave_that_ends_is_noticed(launcher: Launcher) -> None:
 
 def test_it_never_outlives_the_launchers_process(state: Path, folder: Path) -> None:
     """When the launcher is killed, the kernel kills enclave and NSM."""
-    with installed(folder, PROGRAM.replace("PORT", "1")) as path:
+    with installed(folder, "import time\ntime.sleep(600)\n") as path:
         program = (
             "import asyncio\nfrom pathlib import Path\n"
             "from cipherkeep_host.emulated.launcher import Launcher\n"
@@ -279,3 +280,16 @@ async def test_logs_are_for_their_owner_only(launcher: Launcher) -> None:
         await launcher.kill()
     assert status.log.read_text().count("started") == 2
     assert stat.S_IMODE(status.log.stat().st_mode) == 0o600
+
+
+class Refusing:
+    """A kernel that permits no namespace."""
+
+    def unshare(self, flags: int) -> int:
+        """Always an error."""
+        return -1
+
+
+def test_a_kernel_that_permits_no_namespace_is_not_taken_for_one_that_does() -> None:
+    """The launcher reports what it got, not what it asked for."""
+    assert jail.isolate(Refusing()) is False  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,14 +13,13 @@ import pytest
 from cipherkeep_attestation import cbor, handshake
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_wire.channel import request_document
-from cipherkeep_wire.channel.exchange import refusal_frame
+from cipherkeep_wire.channel.exchange import _raise_refusal, refusal_frame
 from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.limits import Limits
 from cipherkeep_wire.transport import Stream, TransportError, connect, listen, read_frame, write_frame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.simulators.attestation import PCRS
 from tests.wire.world import World, echo, make_world
 
 
@@ -96,8 +96,6 @@ async def test_a_client_that_does_not_attest_gets_nothing(world: World) -> None:
 @given(st.dictionaries(st.text(max_size=8), st.one_of(st.text(max_size=60), st.integers(0, 5)), max_size=4))
 def test_a_refusal_frame_cannot_say_just_anything(content: dict[str, Any]) -> None:
     """What the peer writes into a refusal reaches an exception only if it has the form of a code."""
-    from cipherkeep_wire.channel.exchange import _raise_refusal
-
     frame = cbor.encode({"label": "cipherkeep refusal", "version": 1, **content})
     try:
         _raise_refusal(frame)
@@ -192,7 +190,7 @@ async def test_an_attester_that_hangs_is_not_waited_for() -> None:
     """A stuck NSM costs its own handshake the deadline, on the server and on the client."""
     with make_world(Limits(handshake_deadline=0.4)) as world:
         honest = world.enclave.attest
-        release = __import__("threading").Event()
+        release = threading.Event()
 
         def stuck(**claims: bytes) -> bytes:
             release.wait(5)
@@ -235,6 +233,19 @@ async def test_a_refusal_of_the_other_side_names_its_code(world: World) -> None:
         assert code in (refusal.value.code, refusal.value.detail)
 
 
-def test_the_simulated_enclave_is_no_debug_one() -> None:
-    """The tests above start from honest measurements."""
-    assert PCRS[0] != bytes(48)
+async def test_a_failing_attester_is_an_error_inside_and_no_more(world: World) -> None:
+    """The peer learns that the enclave failed; how, only the enclave's log knows; the listener lives on."""
+    honest = world.enclave.attest
+
+    def broken(**claims: bytes) -> bytes:
+        raise OSError("secret detail")
+
+    world.enclave.attest = broken  # type: ignore[method-assign]
+    async with world.serving():
+        with pytest.raises(ServiceError) as refusal:
+            await world.dial()
+        assert (refusal.value.code, refusal.value.detail) == ("channel.refused", "service.internal")
+        assert world.refusals == ["OSError"]
+        world.enclave.attest = honest  # type: ignore[method-assign]
+        async with await world.dial() as channel:
+            assert await echo(channel) == b"x"

@@ -104,6 +104,26 @@ async def test_a_failed_renewal_is_tried_again_and_told(world: World, monkeypatc
         await until(lambda: channel.session.session_id != first)
 
 
+async def test_a_renewal_that_fails_in_an_unforeseen_way_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the host's attester raises, the channel keeps trying and says what it was."""
+    monkeypatch.setattr(client, "_RENEW_AFTER", 0.3 / 8000)
+    monkeypatch.setattr(client, "_RETRY_FIRST", 0.05)
+    honest = world.host.attest
+
+    def broken(**claims: bytes) -> bytes:
+        raise ZeroDivisionError
+
+    async with world.serving(), await world.dial() as channel:
+        first = channel.session.session_id
+        world.host.attest = broken  # type: ignore[method-assign]
+        await until(lambda: world.renewal_failures)
+        world.host.attest = honest  # type: ignore[method-assign]
+        await until(lambda: channel.session.session_id != first)
+        assert set(world.renewal_failures) == {"ZeroDivisionError"}
+
+
 async def test_a_restarted_enclave_is_found_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A new boot has a new key: calls fail clearly while it is away, then the channel attests anew by itself."""
     monkeypatch.setattr(client, "_RETRY_FIRST", 0.05)

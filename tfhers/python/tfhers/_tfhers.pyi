@@ -156,6 +156,7 @@ class Ciphertext:
     def from_bytes(type: str, data: bytes) -> Ciphertext:  # noqa: A002
         """Read a serialised `FheBool` or `FheUintN` of the supported parameters (at most 4 MiB)."""
 
+def _panic(content: str, in_pool: bool) -> None: ...
 def _types() -> list[tuple[str, int, int, int]]: ...
 def packed_types(data: bytes) -> list[str]:
     """Types of the elements of a packed list, after all of its lengths have been checked. Decrypts nothing."""
@@ -197,7 +198,8 @@ def select(condition: Ciphertext, a: Ciphertext, b: Ciphertext, server_key: Serv
     """`a` where the `bool` is true, else `b`."""
 
 def trivial(type: str, value: int, server_key: ServerKey) -> Ciphertext:  # noqa: A002
-    """A ciphertext of a public constant. Anyone can read it."""
+    """A ciphertext of a public constant. Anyone can read it, and it is to be computed with, not stored:
+    `Ciphertext.from_bytes` refuses what carries no noise. `compress` takes it."""
 
 def compress(ciphertexts: list[Ciphertext], server_key: ServerKey) -> bytes:
     """Pack ciphertexts into one `CompressedCiphertextList`: at most 256 values, 2048 blocks."""

@@ -3,6 +3,7 @@
     AttestedServer   a listener for handshakes, and gRPC for the peers of live sessions
     open_channel     handshake and connection; the AttestedChannel renews its session by itself
     current_session  inside a served call: whose call it is
+    TlsIdentity      what the factories are given: a channel key and its certificate
     request_document step 1 alone, for auditors: anyone may ask a responder for its document
 
 Who is trusted is not decided here: the factories make `cipherkeep_attestation.handshake` machines, whose judges hold

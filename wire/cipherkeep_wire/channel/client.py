@@ -17,7 +17,6 @@ from typing import Final
 
 import grpc
 import grpc.aio
-from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.handshake import Initiator, Session
 from cipherkeep_attestation.nitro.verify import Attestation
 
@@ -214,8 +213,8 @@ class AttestedChannel:
     async def _renewed(self) -> bool:
         try:
             await self.renew()
-        except (EvidenceError, ServiceError) as problem:
-            self._on_renewal_failure(problem.code)
+        except Exception as problem:  # noqa: BLE001  (whatever failed, the next try may not; nothing is swallowed unheard)
+            self._on_renewal_failure(getattr(problem, "code", type(problem).__name__))
             return False
         return True
 
@@ -249,7 +248,7 @@ def _client_options(limits: Limits) -> list[tuple[str, int | str]]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", int(limits.connect_timeout * 1000)),  # in truth the time that one try has
         ("grpc.max_reconnect_backoff_ms", 2000),
         ("grpc.enable_http_proxy", 0),
     ]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -24,10 +26,11 @@ from cipherkeep_wire.channel.sessions import Clock, RequireSession, SessionTable
 from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.limits import DEFAULT, Limits
 from cipherkeep_wire.rate import TokenBucket
-from cipherkeep_wire.transport import Address, Listener, TransportError, forward, listen
+from cipherkeep_wire.transport import Address, Listener, Stream, TransportError, forward, listen
 
 RpcHandlers: TypeAlias = "grpc.GenericRpcHandler[Any, Any]"
 
+_THREADS: Final = 4  # handshakes that make or judge a document at the same time; each takes about 5 ms
 _REFUSAL_TIMEOUT: Final = 1.0  # seconds that a refused peer has to take the code
 
 
@@ -63,6 +66,8 @@ class AttestedServer:
         self._running = 0
         self._relay: Listener | None = None
         self._published: tuple[bytes, bytes] | None = None
+        # Threads of their own: handshakes do not queue behind what the service does in the default ones.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="handshake")
         self._resources = contextlib.AsyncExitStack()
 
     async def start(self) -> None:
@@ -81,6 +86,7 @@ class AttestedServer:
         await self._handshakes.close()
         await self._server.stop(grace)
         await self._resources.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def handshake_listener(self) -> Listener:
@@ -151,20 +157,29 @@ class AttestedServer:
         except TimeoutError:
             self._on_refusal("transport.timeout")
         except (EvidenceError, ServiceError) as refusal:
-            self._on_refusal(refusal.code)
-            with contextlib.suppress(TransportError, TimeoutError):
-                async with asyncio.timeout(_REFUSAL_TIMEOUT):
-                    await send(stream, refusal_frame(refusal.code), self._limits)
+            await self._refuse(stream, refusal.code, refusal.code)
+        except Exception as problem:  # noqa: BLE001  (the NSM's client failed; the peer need not know how)
+            await self._refuse(stream, getattr(problem, "code", type(problem).__name__), "service.internal")
 
-    async def _respond(self, stream: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    async def _refuse(self, stream: Stream, heard: str, told: str) -> None:
+        self._on_refusal(heard)
+        with contextlib.suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(_REFUSAL_TIMEOUT):
+                await send(stream, refusal_frame(told), self._limits)
+
+    async def _respond(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
         now = self._clock()
         if self._identity.not_after - now < VALIDITY / 2:
             self._identity = self._identity.renewed(now)
-        responder = await asyncio.to_thread(self._responder_factory, self._identity)
-        hello = await receive(stream, self._limits)
-        await send(stream, await asyncio.to_thread(responder.receive, hello, at=self._clock()), self._limits)
-        message = await receive(stream, self._limits)
-        accepted = await asyncio.to_thread(responder.receive, message, at=self._clock())
+        responder = await loop.run_in_executor(self._threads, self._responder_factory, self._identity)
+
+        async def answer(message: bytes) -> bytes:
+            step = functools.partial(responder.receive, message, at=self._clock())
+            return await loop.run_in_executor(self._threads, step)
+
+        await send(stream, await answer(await receive(stream, self._limits)), self._limits)
+        accepted = await answer(await receive(stream, self._limits))
         session = responder.session
         self.sessions.admit(session)
         try:

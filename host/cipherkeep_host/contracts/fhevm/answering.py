@@ -60,7 +60,7 @@ def _judge(records: Records, context: Context, data: bytes, index: int) -> str:
     digest = answers.answer_hash(data)
     before = records.vote(counter, index)
     if before is not None:
-        return _again(records, counter, index, before, opened.core, data)
+        return _again(records, context, counter, index, before, opened.core, data)
     record = records.request(counter)
     _check_context(records, context, party, record, opened)
     terms, asked = _asked(records, counter)
@@ -75,12 +75,16 @@ def _judge(records: Records, context: Context, data: bytes, index: int) -> str:
     return _tally(records, context, counter, record, opened.core)
 
 
-def _again(records: Records, counter: int, index: int, before: Vote, core: Core, data: bytes) -> str:
+def _again(
+    records: Records, context: Context, counter: int, index: int, before: Vote, core: Core, data: bytes
+) -> str:
     """A party that has voted speaks again: the same is fine at any time, anything else is evidence against it."""
     if before.void:
         raise ContractRefusal("fhevm.vote_void", f"party {index}")
     if core.digest() == before.core:
-        return COUNTED
+        record = records.request(counter)
+        # Counted anew, because a party that had lapsed may have registered again.
+        return _tally(records, context, counter, record, core) if record.state == layout.PENDING else COUNTED
     digest = answers.answer_hash(data)
     records.put_vote(counter, index, replace(before, void=True))
     records.put_answer(digest, data)

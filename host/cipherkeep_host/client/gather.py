@@ -1,0 +1,72 @@
+"""The only place that collects from a node what `verification` judges."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cipherkeep_attestation.chain.light import LightRoot
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.statements import layout
+from cipherkeep_attestation.statements.layout import RequestRecord
+
+from cipherkeep_host.client import contract
+from cipherkeep_host.client.node import Node, Proven
+from cipherkeep_host.client.verification import Evidence, Shown
+from cipherkeep_host.errors import HostError
+
+_ATTEMPTS = 20  # the chain may move on between a height and its proof
+_PAUSE = 0.05  # seconds
+
+
+async def gather(node: Node, instance: str, counter: int, *, root: LightRoot) -> Evidence:
+    """Everything about one request, proven under one header. `HostError` when the node cannot say it."""
+    body, answers = await asyncio.gather(
+        contract.body_of(node, instance, counter), contract.answers_of(node, instance, counter)
+    )
+    last: HostError | None = None
+    for _ in range(_ATTEMPTS):
+        height = await node.height()
+        try:
+            record = await _under(node, instance, layout.REQUESTS, counter, height)
+            if record.value is None:
+                raise HostError("client.request_unknown", f"request {counter}")
+            if _ended(record.value) and not answers:
+                # It ended after we looked for its answers.
+                answers = await contract.answers_of(node, instance, counter)
+            parties = await asyncio.gather(
+                *(_under(node, instance, layout.PARTIES, party, height) for party, _ in answers)
+            )
+        except HostError as error:
+            if error.code not in ("node.query", "client.header_passed"):
+                raise
+            last = error
+            await asyncio.sleep(_PAUSE)
+            continue
+        first, newest = await asyncio.gather(node.light_block(root.height), node.light_block(height))
+        return Evidence(
+            blocks=(first,) if height == root.height else (first, newest),
+            record=_shown(counter, record),
+            body=body,
+            answers=tuple(answers),
+            parties=tuple(_shown(party, proven) for (party, _), proven in zip(answers, parties, strict=True)),
+        )
+    raise last or HostError("client.header_passed")
+
+
+async def _under(node: Node, instance: str, collection: str, key: int, height: int) -> Proven:
+    """A key's state as it is proven under the header of `height`."""
+    found = await node.prove(instance, collection, key, height=height - 1)
+    if not found.first_header <= height <= found.last_header:
+        raise HostError("client.header_passed", f"{collection}: header {height} of {found.first_header}")
+    return found
+
+
+def _shown(key: int, proven: Proven) -> Shown:
+    return Shown(key, proven.value or b"", proven.proof)
+
+
+def _ended(record: bytes) -> bool:
+    try:
+        return RequestRecord.decode(record).state in (layout.FINAL, layout.REFUSED)
+    except EvidenceError as error:
+        raise HostError("node.answer", str(error)[:300]) from None

@@ -1,0 +1,373 @@
+"""The only place that puts together what a user does: encrypt, ask, wait, and have an answer that was verified here.
+
+    client = Client(node=…, store=…, coprocessor=Address…, trust=Trust…, sender=…)
+    bound = await client.encrypt([("uint64", 42)], user=…, contract=…)
+    asked = await client.request_public_decrypt(key_id, [bound[0].handle])
+    answer = await client.wait(asked.id)           # Verified: what was proven, and who signed
+
+Node, store and coprocessor may lie; what leaves here has been verified from the trust root on (`verification`), and
+blobs have the digests that were asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import coincurve
+import httpx
+from cipherkeep_attestation import cbor
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.statements import eip712, fhevm, layout, request
+from cipherkeep_attestation.statements.binding import Ciphertext, Grant, verify_binding
+from cipherkeep_attestation.statements.layout import RequestRecord
+from cipherkeep_attestation.statements.transaction import Message
+from cipherkeep_wire.transport import Address
+
+import tfhers
+from cipherkeep_host.client import contract
+from cipherkeep_host.client.gather import gather
+from cipherkeep_host.client.node import Node, Sender
+from cipherkeep_host.client.user_decryption import UserKey, open_payload
+from cipherkeep_host.client.verification import (
+    Evidence,
+    Key,
+    Trust,
+    Verified,
+    verify_answer,
+    verify_key,
+    verify_request,
+)
+from cipherkeep_host.coprocessor import bindings, handles
+from cipherkeep_host.coprocessor.requests import Compute, Inputs, compute_digest
+from cipherkeep_host.errors import HostError
+from cipherkeep_host.store.client import StoreClient, http_client, refusal
+
+_MAX_PUBLIC_KEY = 1 << 20  # bytes; a compact public key has 33 KB
+_MAX_STRING = 64 << 20  # bytes; a reference string of 2048 bits has 5 MB
+_COMPUTE = httpx.Timeout(180.0, connect=5.0)  # proofs take seconds, and others may wait in front
+TODAY = b"\x00"  # the extra data that today's clients sign over
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that is in a block. `duplicate`: it stands for an earlier one of the same origin."""
+
+    id: bytes
+    counter: int
+    state: str
+    duplicate: bool
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestState:
+    """A request's proven state. `evidence` is what `verification` judges."""
+
+    record: RequestRecord
+    counter: int
+    header_height: int
+    header_hash: bytes
+    evidence: Evidence
+
+
+class Client:
+    """One instance of the contract, seen through a node, a store and a coprocessor that are not trusted."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        trust: Trust,
+        store: StoreClient,
+        coprocessor: Address,
+        sender: Sender | None = None,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._node = node
+        self._trust = trust
+        self._store = store
+        self._http = http_client(coprocessor, timeout=_COMPUTE)
+        self._sender = sender
+        self._clock = clock
+        self._keys: dict[bytes, Key] = {}
+        self._encryptors: dict[bytes, tfhers.PublicKey] = {}
+        self._strings: dict[bytes, tfhers.Crs] = {}
+
+    async def close(self) -> None:
+        """Close the connections of its own."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # --- keys ---
+
+    async def keys(self) -> list[Key]:
+        """All keys, verified, the oldest first."""
+        return [await self.key(key_id) for key_id in await contract.key_ids(self._node, self._trust.instance)]
+
+    async def key(self, key_id: bytes) -> Key:
+        """One key, verified. `HostError("client.key_unknown")`, `EvidenceError`."""
+        if key_id not in self._keys:
+            row = await contract.key_row(self._node, self._trust.instance, key_id)
+            evidence = await self._evidence(row.counter)
+            key = verify_key(evidence, trust=self._trust, now=self._clock())
+            if key.id != key_id:
+                raise HostError("client.key_unknown", key_id.hex())
+            self._keys[key_id] = key
+        return self._keys[key_id]
+
+    async def public_key(self, key_id: bytes) -> bytes:
+        """The compact public key that the key's generation names (safe-serialised)."""
+        piece = (await self.key(key_id)).piece("public_key")
+        return await self._store.get_bytes(piece.digest, limit=_MAX_PUBLIC_KEY)
+
+    # --- ciphertexts ---
+
+    async def encrypt(
+        self, key_id: bytes, values: Sequence[tuple[str, int]], *, user: bytes, contract_address: bytes
+    ) -> list[Ciphertext]:
+        """Encrypt (type, value) pairs for a user and a contract, prove that, and have the coprocessor bind them.
+
+        The bindings are verified. `HostError("client.value")` for a value that does not fit its type.
+        """
+        for name, value in values:
+            if name not in fhevm.TYPES or not 0 <= value < 1 << fhevm.TYPES[name][1]:
+                raise HostError("client.value", f"{value} as {name}"[:120])
+        key = await self.key(key_id)
+        data = await self._prove(key, values, user, contract_address)
+        answer = await self._call("POST", "/inputs", content=Inputs(data, user, contract_address).encode())
+        rows = answer.get("bindings")
+        if not isinstance(rows, list) or len(rows) != len(values):
+            raise HostError("coprocessor.answer", "one binding for each value")
+        bound = [bindings.of_json(row) for row in rows]
+        hashed = handles.list_hash(data)
+        for index, ((name, _), item) in enumerate(zip(values, bound, strict=True)):
+            number = fhevm.TYPES[name][0]
+            expected = handles.input_handle(hashed, index, number, acl=key.terms.acl, chain_id=key.terms.host_chain_id)
+            if (item.handle, item.fhe_type, item.owner) != (expected, number, user):
+                raise HostError("coprocessor.answer", f"value {index} is bound to something else")
+            await self._check_binding(item, key)
+        return bound
+
+    async def compute(
+        self, key_id: bytes, operation: str, operands: Sequence[bytes], *, owner: coincurve.PrivateKey
+    ) -> Ciphertext:
+        """Have the coprocessor compute on handles of one owner, who signs for it; the result's verified binding."""
+        key = await self.key(key_id)
+        if operation not in handles.OPERATIONS:
+            raise HostError("coprocessor.operation", operation[:40])
+        signature = eip712.sign(compute_digest(operation, operands, key.terms.bindings()), owner)
+        body = Compute(operation, tuple(operands), signature).encode()
+        bound = bindings.of_json(await self._call("POST", "/compute", content=body))
+        await self._check_binding(bound, key)
+        return bound
+
+    async def ciphertext(self, key_id: bytes, handle: bytes) -> Ciphertext:
+        """The verified binding of a handle. `HostError("coprocessor.handle")` when there is none."""
+        bound = bindings.of_json(await self._call("GET", f"/ciphertexts/{handle.hex()}"))
+        if bound.handle != handle:
+            raise HostError("coprocessor.answer", "another handle's binding")
+        await self._check_binding(bound, await self.key(key_id))
+        return bound
+
+    # --- requests ---
+
+    async def request_keygen(self, statement: bytes) -> Asked:
+        """Ask for the key that a governance statement describes; the statement must stand in state."""
+        return await self._ask(request.Keygen(statement))
+
+    async def request_public_decrypt(
+        self,
+        key_id: bytes,
+        wanted: Sequence[bytes],
+        *,
+        extra_data: bytes = b"",
+        source: request.Origin | None = None,
+    ) -> Asked:
+        """Ask to open ciphertexts for everyone, by their handles: all of them or none."""
+        bound = await self._bound(key_id, wanted)
+        return await self._ask(request.PublicDecrypt(key_id, bound, extra_data, source))
+
+    async def request_user_decrypt(
+        self,
+        key_id: bytes,
+        wanted: Sequence[bytes],
+        *,
+        user: coincurve.PrivateKey,
+        user_key: UserKey,
+        contracts: Sequence[bytes],
+        start: int | None = None,
+        days: int = 1,
+        grants: Sequence[Grant] = (),
+        extra_data: bytes = TODAY,
+    ) -> Asked:
+        """Ask to re-encrypt ciphertexts to a user's key; she signs for it here. `start`: seconds since 1970."""
+        key = await self.key(key_id)
+        begins = int(self._clock().timestamp()) - 60 if start is None else start
+        struct = fhevm.user_decryption_request(
+            user_key.public_key, contracts, start=begins, days=days, extra_data=extra_data
+        )
+        asked = request.UserDecrypt(
+            key_id=key_id,
+            ciphertexts=await self._bound(key_id, wanted),
+            user=eip712.address_of(user.public_key.format(compressed=False)),
+            public_key=user_key.public_key,
+            contracts=tuple(contracts),
+            start=begins,
+            days=days,
+            extra_data=extra_data,
+            signature=eip712.sign(key.terms.user_requests().digest(struct), user),
+            grants=tuple(grants),
+        )
+        return await self._ask(asked)
+
+    async def state(self, request_id: bytes) -> RequestState:
+        """A request's state with its proof, verified. `HostError("client.request_unknown")`, `EvidenceError`."""
+        counter = await contract.counter_of(self._node, self._trust.instance, request_id)
+        evidence = await self._evidence(counter)
+        header, digest, record = verify_request(evidence, trust=self._trust, now=self._clock())
+        if record.id != request_id:
+            raise HostError("client.request_unknown", request_id.hex())
+        return RequestState(record, counter, header.height, digest, evidence)
+
+    async def wait(self, request_id: bytes, *, timeout: float = 60.0) -> Verified:  # noqa: ASYNC109
+        """The verified answer of a request, within `timeout` seconds.
+
+        `HostError`: `client.timeout`; `client.not_final` when it expired or was refused, the refusal in the detail.
+        """
+        try:
+            async with asyncio.timeout(timeout), self._hints() as hints:
+                async for _ in hints:
+                    verified = await self._answer(request_id)
+                    if verified is not None:
+                        return verified
+        except TimeoutError:
+            pass
+        raise HostError("client.timeout", f"request {request_id.hex()}, {timeout:g} s")
+
+    async def open(self, verified: Verified, *, user_key: UserKey) -> tuple[tuple[bytes, str, int], ...]:
+        """(handle, type, value) of a verified user decryption, opened with the user's key."""
+        asked = verified.asked
+        if not isinstance(asked, request.UserDecrypt) or verified.core.result is None:
+            raise HostError("client.opening", "not a user decryption")
+        key = await self.key(asked.key_id)
+        wanted = [item.handle for item in asked.ciphertexts]
+        opened = open_payload(
+            verified.core.result["payload"],
+            key=user_key,
+            user=asked.user,
+            handles=wanted,
+            terms=key.terms,
+            signer=verified.vouchers[0].signer,
+        )
+        for (name, _), item in zip(opened, asked.ciphertexts, strict=True):
+            if fhevm.TYPES[name][0] != item.fhe_type:
+                raise HostError("client.opening", f"a {name} for another type")
+        return tuple((handle, name, value) for handle, (name, value) in zip(wanted, opened, strict=True))
+
+    # --- inside ---
+
+    @asynccontextmanager
+    async def _hints(self) -> AsyncGenerator[AsyncGenerator[int, None], None]:
+        heights = self._node.heights()
+        try:
+            yield heights
+        finally:
+            await heights.aclose()
+
+    async def _answer(self, request_id: bytes) -> Verified | None:
+        """The verified answer, or None while the request is pending."""
+        found = await self.state(request_id)
+        record = found.record
+        if record.state == layout.PENDING:
+            return None
+        if record.state == layout.EXPIRED:
+            raise HostError("client.not_final", f"{request_id.hex()}: expired")
+        asked = request.decode(found.evidence.body)
+        terms = None if isinstance(asked, request.Keygen) else (await self.key(asked.key_id)).terms
+        verified = verify_answer(found.evidence, trust=self._trust, terms=terms, now=self._clock())
+        if verified.core.refusal is not None:
+            raise HostError("client.not_final", f"{request_id.hex()}: {verified.core.refusal}")
+        return verified
+
+    async def _evidence(self, counter: int) -> Evidence:
+        return await gather(self._node, self._trust.instance, counter, root=self._trust.root)
+
+    async def _bound(self, key_id: bytes, wanted: Sequence[bytes]) -> tuple[Ciphertext, ...]:
+        return tuple(await asyncio.gather(*(self.ciphertext(key_id, handle) for handle in wanted)))
+
+    async def _check_binding(self, bound: Ciphertext, key: Key) -> None:
+        """The coprocessors in force, as the node says, signed it: the contract and the enclaves judge that again."""
+        current = await contract.coprocessors(self._node, self._trust.instance)
+        if current is None:
+            raise HostError("client.no_coprocessors")
+        verify_binding(bound, key_id=key.id, domain=key.terms.bindings(), coprocessors=current)
+
+    async def _ask(self, asked: request.Request) -> Asked:
+        if self._sender is None:
+            raise ValueError("a client without a sender cannot ask")
+        message = Message(self._trust.instance, asked.operation, {"request": asked.encode()})
+        sent = await self._sender.send([message])
+        try:
+            found = cbor.fields(
+                cbor.decode(sent.results[0]),
+                counter=cbor.uint(least=1),
+                duplicate=cbor.boolean,
+                id=cbor.raw(32),
+                state=cbor.text(16),
+            )
+        except (EvidenceError, IndexError) as error:
+            raise HostError("node.answer", str(error)[:300]) from None
+        return Asked(found["id"], found["counter"], found["state"], found["duplicate"], sent.height)
+
+    async def _prove(self, key: Key, values: Sequence[tuple[str, int]], user: bytes, contract_address: bytes) -> bytes:
+        terms = key.terms
+        encryptor = await self._encryptor(key)
+        string = await self._string()
+        metadata = handles.metadata(contract=contract_address, user=user, acl=terms.acl, chain_id=terms.host_chain_id)
+        return await asyncio.to_thread(encryptor.encrypt_with_proof, list(values), string, metadata)
+
+    async def _encryptor(self, key: Key) -> tfhers.PublicKey:
+        if key.id not in self._encryptors:
+            self._encryptors[key.id] = tfhers.PublicKey.from_bytes(await self.public_key(key.id))
+        return self._encryptors[key.id]
+
+    async def _string(self) -> tfhers.Crs:
+        """The coprocessor's reference string: it decides which it verifies under; a wrong one only makes it refuse."""
+        answer = await self._call("GET", "/crs")
+        try:
+            digest = bytes.fromhex(str(answer["digest"]))
+        except (KeyError, ValueError):
+            raise HostError("coprocessor.answer", "a reference string has a digest") from None
+        if digest not in self._strings:
+            data = await self._store.get_bytes(digest, limit=_MAX_STRING)
+            self._strings[digest] = await asyncio.to_thread(tfhers.Crs.from_bytes, data)
+        return self._strings[digest]
+
+    async def _call(self, method: str, path: str, *, content: bytes = b"") -> dict[str, Any]:
+        try:
+            answer = await self._http.request(method, path, content=content)
+        except httpx.HTTPError as problem:
+            raise HostError("coprocessor.unreachable", str(problem)[:200] or type(problem).__name__) from None
+        if answer.status_code != 200:
+            raise refusal(answer, "coprocessor.answer")
+        try:
+            value = answer.json()
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise HostError("coprocessor.answer", "not an object")
+        return value

@@ -1,0 +1,63 @@
+"""The only place that reads the coprocessor's configuration file, which is JSON with exactly these fields:
+
+| field | meaning |
+| --- | --- |
+| `listen` | unix:///PATH or tcp://127.0.0.1:PORT |
+| `state` | folder of handles, expanded ciphertexts and published material |
+| `node` | the chain node's RPC, unix:///PATH or http://127.0.0.1:PORT |
+| `store` | the store |
+| `configuration` | file with a measured configuration: trust root, instance, genesis parameters |
+| `key_id` | the key to serve, 64 hexadecimal digits |
+| `signing_key` | file with the key that signs bindings (hex, mode 0600) |
+| `crs_bits` | how many bits one list of inputs may hold: 2048 for today's clients, less starts faster |
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from cipherkeep_attestation.statements.configuration import Configuration
+from cipherkeep_wire.transport import Address
+
+from cipherkeep_host.connector.config import address, measured, read_json, texts
+from cipherkeep_host.errors import HostError
+
+_TEXTS = ("configuration", "key_id", "listen", "node", "signing_key", "state", "store")
+_BITS = (64, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a coprocessor needs to know."""
+
+    listen: str
+    state: Path
+    node: str
+    store: Address
+    configuration: Configuration
+    key_id: bytes
+    signing_key: Path
+    crs_bits: int
+
+
+def load(path: Path) -> Config:
+    """Read the file. `HostError("process.configuration")` names the field that is wrong."""
+    value = read_json(path)
+    found = texts(value, _TEXTS, ("crs_bits",))
+    bits = value["crs_bits"]
+    if type(bits) is not int or not _BITS[0] <= bits <= _BITS[1]:
+        raise HostError("process.configuration", f"crs_bits: {_BITS[0]} to {_BITS[1]}")
+    if not re.fullmatch(r"[0-9a-f]{64}", found["key_id"]):
+        raise HostError("process.configuration", "key_id: 64 hexadecimal digits")
+    return Config(
+        listen=found["listen"],
+        state=Path(found["state"]),
+        node=found["node"],
+        store=address("store", found["store"]),
+        configuration=measured(Path(found["configuration"])),
+        key_id=bytes.fromhex(found["key_id"]),
+        signing_key=Path(found["signing_key"]),
+        crs_bits=bits,
+    )

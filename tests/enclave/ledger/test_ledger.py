@@ -1,0 +1,423 @@
+"""What the enclave believes about the chain: every lie a host or a lone validator can tell about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.statements.layout import Control
+from cipherkeep_attestation.statements.request import Keygen
+from cipherkeep_enclave.ledger import Ledger
+from cipherkeep_wire.errors import ServiceError
+
+from tests.enclave.harness import INSTANCE, TERMS, World
+from tests.simulators.chain import SimulatedChain
+
+KEY = b"\x11" * 32
+
+
+def code(refusal: pytest.ExceptionInfo[EvidenceError | ServiceError]) -> str:
+    return refusal.value.code
+
+
+async def governed(world: World) -> None:
+    """Two statements stand: coprocessors, and this party's admission."""
+    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.governance.admit(world.party))
+
+
+async def current(world: World) -> Ledger:
+    """A ledger that serves."""
+    await governed(world)
+    await world.advance()
+    await world.freshen()
+    return world.keeper.ledger
+
+
+# --- what honest hosts do ---
+
+
+async def test_an_honest_host_gets_a_current_view(world: World) -> None:
+    """Head, control leaf with its statements, this boot's nonce: then there is a view with what governance decided."""
+    ledger = await current(world)
+    view = ledger.current()
+    assert (view.height, view.hash) == (world.chain.height, world.chain.header_hash(world.chain.height))
+    assert view.decisions.coprocessors == world.coprocessors.policy
+    assert (view.decisions.parties, ledger.party_index) == (("alpha",), 1)
+
+
+async def test_every_call_may_be_repeated(world: World) -> None:
+    """Blocks, leaf, statements, nonce and inbox that are known already change nothing."""
+    ledger = await current(world)
+    (asked,) = world.ask(b"anything")
+    await world.advance()
+    await world.show(asked.height)
+    before = ledger.current()
+    world.sent_height = world.sent_statements = 0
+    await world.advance()
+    await world.show(asked.height)
+    assert ledger.current() == before
+
+
+async def test_many_blocks_may_be_skipped(world: World) -> None:
+    """From the trust root to a much later head in two blocks."""
+    await governed(world)
+    for _ in range(30):
+        world.chain.produce()
+    await world.keeper.advance([world.chain.encoded(1)], control=b"", proof=b"", statements=())
+    world.sent_height = world.chain.height - 1
+    await world.advance()
+    assert world.keeper.ledger.view is not None
+
+
+# --- the head ---
+
+
+async def test_nothing_is_served_before_the_root(world: World) -> None:
+    """A boot knows nothing of the chain but a hash."""
+    with pytest.raises(ServiceError) as refusal:
+        world.keeper.ledger.current()
+    assert code(refusal) == "service.not_anchored"
+
+
+async def test_another_chain_is_refused(world: World) -> None:
+    """The header of another chain is not the trust root, whoever signed it."""
+    other = SimulatedChain(1, chain_id="another")
+    with pytest.raises(EvidenceError) as refusal:
+        world.keeper.ledger.step(other.encoded(1))
+    assert code(refusal) == "lightclient.chain_id"
+
+
+async def test_a_later_header_of_another_chain_is_refused(world: World) -> None:
+    """So is one that is offered once the head stands."""
+    await world.advance()
+    other = SimulatedChain(1, chain_id="another")
+    for _ in range(5):
+        other.produce()
+    with pytest.raises(EvidenceError) as refusal:
+        world.keeper.ledger.step(other.encoded(6))
+    assert code(refusal) == "lightclient.chain_id"
+
+
+async def test_an_old_head_serves_nothing(world: World) -> None:
+    """Ten minutes after its head an enclave uses no secret, until it is shown a newer one."""
+    ledger = await current(world)
+    world.chain.now += timedelta(minutes=10, seconds=1)
+    with pytest.raises(ServiceError) as refusal:
+        ledger.current()
+    assert code(refusal) == "service.stale_head"
+    world.chain.produce()
+    await world.advance()
+    assert ledger.current()
+
+
+async def test_blocks_without_the_leaf_do_not_make_a_head(world: World) -> None:
+    """Steps alone do not keep a view alive: each head used had its control leaf shown."""
+    ledger = await current(world)
+    for _ in range(3):
+        world.chain.produce(300)
+        await world.advance(control=False)
+    with pytest.raises(ServiceError) as refusal:
+        ledger.current()
+    assert code(refusal) == "service.stale_head"
+
+
+async def test_no_leaf_no_service(world: World) -> None:
+    """A head without any control leaf shown is refused by name."""
+    await world.advance(control=False)
+    with pytest.raises(ServiceError) as refusal:
+        world.keeper.ledger.current()
+    assert code(refusal) == "service.no_control"
+
+
+async def test_a_fork_freezes_and_governance_thaws(world: World) -> None:
+    """Two signed blocks of one height freeze the enclave; a statement that names the conflict goes on with the first."""
+    ledger = await current(world)
+    fork = world.chain.fork_at(world.chain.height - 1)
+    fork.produce(2)
+    with pytest.raises(EvidenceError) as refusal:
+        ledger.step(fork.encoded(fork.height))
+    assert code(refusal) == "lightclient.conflict"
+    conflict = ledger.frozen
+    assert conflict is not None
+    with pytest.raises(EvidenceError) as refusal:
+        ledger.current()
+    assert code(refusal) == "lightclient.frozen"
+    stranger = world.governance.lift(bytes(32))
+    world.govern(stranger)
+    with pytest.raises(EvidenceError) as refusal:
+        await world.advance()
+    assert code(refusal) == "lightclient.frozen"
+    world.govern(world.governance.lift(conflict.digest))
+    await world.advance()
+    assert ledger.frozen is None and ledger.current()
+
+
+async def test_a_lift_by_too_few_governors_thaws_nothing(world: World) -> None:
+    """One governor alone cannot say which branch holds."""
+    ledger = await current(world)
+    fork = world.chain.fork_at(world.chain.height - 1)
+    fork.produce(2)
+    with pytest.raises(EvidenceError):
+        ledger.step(fork.encoded(fork.height))
+    assert ledger.frozen is not None
+    lone = world.governance.lift(ledger.frozen.digest, signers=world.governance.keys[:1])
+    with pytest.raises(EvidenceError) as refusal:
+        await world.keeper.advance([], control=b"", proof=b"", statements=[lone])
+    assert code(refusal) == "governance.quorum"
+    assert ledger.frozen is not None
+
+
+# --- the control leaf ---
+
+
+async def test_a_skipped_retirement_is_noticed(world: World) -> None:
+    """A host that leaves out the statement which retires a key cannot show the leaf, and so gets no newer view."""
+    ledger = await current(world)
+    world.govern(world.governance.retire(KEY))
+    with pytest.raises(EvidenceError) as refusal:
+        await world.advance(statements=[])
+    assert code(refusal) == "ledger.statements_missing"
+    await world.advance()
+    assert KEY in ledger.current().decisions.retired
+
+
+async def test_an_old_leaf_is_not_under_the_new_head(world: World) -> None:
+    """The leaf from before the retirement has no proof under a header after it."""
+    await current(world)
+    old, proof = world.control.encode(), world.chain.prove(INSTANCE, "control", 1).encode()
+    world.govern(world.governance.retire(KEY))
+    with pytest.raises(EvidenceError) as refusal:
+        await world.keeper.advance(
+            [world.chain.encoded(h) for h in range(world.sent_height + 1, world.chain.height + 1)],
+            control=old,
+            proof=proof,
+            statements=[],
+        )
+    assert code(refusal).startswith("proof.")
+
+
+async def test_a_statement_left_out_of_the_middle_is_noticed(world: World) -> None:
+    """Statements come in their order, none missing."""
+    await current(world)
+    world.govern(world.governance.retire(KEY), world.governance.admit("beta"))
+    with pytest.raises(EvidenceError) as refusal:
+        await world.advance(statements=world.statements[-1:])
+    assert code(refusal) == "ledger.statements_missing"
+
+
+async def test_a_validator_cannot_decide(world: World) -> None:
+    """A state that counts a statement which governors did not sign is refused: a lying validator can stop, not decide."""
+    await current(world)
+    evil = world.governance.statement(
+        "set_coprocessors",
+        {"signers": [world.bob.address], "threshold": 1},
+        signers=world.governance.keys[:1],
+    )
+    world.govern(evil)
+    with pytest.raises(EvidenceError) as refusal:
+        await world.advance()
+    assert code(refusal) == "governance.quorum"
+
+
+async def test_a_validator_cannot_rewrite_history(world: World) -> None:
+    """A leaf whose hash is not that of the statements known is refused, whoever signed the header over it."""
+    await current(world)
+    world.chain.produce(1, {f"{INSTANCE}/control": {1: Control(2, bytes(32)).encode()}})
+    world.chain.produce()
+    with pytest.raises(EvidenceError) as refusal:
+        await world.advance()
+    assert code(refusal) == "ledger.control"
+
+
+async def test_a_second_statement_of_a_number_is_a_fork(world: World) -> None:
+    """Governors who sign two statements with one number do not get the second past an enclave that saw the first."""
+    await current(world)
+    other = world.governance.statement("retire_key", {"key_id": KEY}, serial=2)
+    with pytest.raises(EvidenceError) as refusal:
+        await world.advance(statements=[other])
+    assert code(refusal) == "ledger.statement_fork"
+
+
+async def test_statements_of_another_instance_do_not_count(world: World) -> None:
+    """The same governors' decisions about another instance are refused."""
+    foreign = world.governance.statement("admit_party", {"name": "alpha"}, instance="two")
+    world.govern(foreign)
+    with pytest.raises(EvidenceError) as refusal:
+        await world.advance()
+    assert code(refusal) == "governance.instance"
+
+
+# --- freshness and the record ---
+
+
+async def test_freshness_is_missing(world: World) -> None:
+    """Head and leaf are not enough: they may be a copy from before this boot."""
+    await governed(world)
+    await world.advance()
+    with pytest.raises(ServiceError) as refusal:
+        world.keeper.ledger.current()
+    assert code(refusal) == "service.not_fresh"
+
+
+async def test_the_nonce_of_an_earlier_boot_shows_nothing(world: World) -> None:
+    """The proof that served the last boot does not serve this one."""
+    ledger = await current(world)
+    proof = world.chain.prove(INSTANCE, "freshness", 1).encode()
+    height = world.chain.height
+    world.boot()
+    assert world.keeper.ledger is not ledger
+    await world.advance()
+    with pytest.raises(EvidenceError) as refusal:
+        world.keeper.ledger.freshen(height, proof)
+    assert code(refusal).startswith("proof.")
+
+
+async def test_who_is_not_admitted_has_no_place_for_a_nonce(world: World) -> None:
+    """Without an index there is nothing to prove."""
+    await world.advance()
+    with pytest.raises(ServiceError) as refusal:
+        world.keeper.ledger.freshen(1, b"")
+    assert code(refusal) == "service.not_admitted"
+
+
+async def test_a_record_older_than_the_nonce_is_refused(world: World) -> None:
+    """A record from before this boot might not pin the newest vault."""
+    await governed(world)
+    world.write_record()
+    await world.advance()
+    old, proof = world.chain.height, world.chain.prove(INSTANCE, "parties", 1).encode()
+    await world.freshen()
+    with pytest.raises(EvidenceError) as refusal:
+        world.keeper.ledger.record(old, world.record.encode(), proof)
+    assert code(refusal) == "ledger.record_old"
+
+
+async def test_another_partys_record_is_refused(world: World) -> None:
+    """A state that puts another name at this party's index is not believed."""
+    await current(world)
+    world.record = replace(world.record, name="beta")
+    world.write_record()
+    await world.advance()
+    proof = world.chain.prove(INSTANCE, "parties", 1).encode()
+    with pytest.raises(EvidenceError) as refusal:
+        world.keeper.ledger.record(world.chain.height, world.record.encode(), proof)
+    assert code(refusal) == "ledger.record_party"
+
+
+async def test_a_forged_record_has_no_proof(world: World) -> None:
+    """The host cannot say that nothing was ever sealed when the chain says otherwise."""
+    await current(world)
+    world.record = replace(world.record, manifest_serial=3, manifest=KEY)
+    world.write_record()
+    await world.advance()
+    forged = replace(world.record, manifest_serial=0, manifest=None)
+    with pytest.raises(EvidenceError) as refusal:
+        world.keeper.ledger.record(
+            world.chain.height, forged.encode(), world.chain.prove(INSTANCE, "parties", 1).encode()
+        )
+    assert code(refusal).startswith("proof.")
+
+
+# --- inboxes ---
+
+
+async def test_a_forged_inbox_has_no_proof(world: World) -> None:
+    """A request that is not on the chain cannot be shown with the proof of one that is."""
+    ledger = await current(world)
+    (asked,) = world.ask(b"anything")
+    await world.advance()
+    genuine = world.chain.value(INSTANCE, "inbox", asked.height)
+    forged = genuine.replace(asked.id, bytes(32))
+    with pytest.raises(EvidenceError) as refusal:
+        ledger.show_inbox(
+            asked.height, world.chain.height, forged, world.chain.prove(INSTANCE, "inbox", asked.height).encode()
+        )
+    assert code(refusal).startswith("proof.")
+
+
+async def test_a_proof_of_another_height_does_not_serve(world: World) -> None:
+    """The inbox of one block is not that of another."""
+    ledger = await current(world)
+    (asked,) = world.ask(b"anything")
+    await world.advance()
+    with pytest.raises(EvidenceError) as refusal:
+        ledger.show_inbox(
+            asked.height + 1,
+            asked.height + 2 if world.chain.height >= asked.height + 2 else world.chain.height + 1,
+            world.chain.value(INSTANCE, "inbox", asked.height),
+            world.chain.prove(INSTANCE, "inbox", asked.height).encode(),
+        )
+    assert code(refusal).startswith(("proof.", "lightclient."))
+
+
+async def test_an_absence_made_of_neighbours_shows_no_inbox(world: World) -> None:
+    """The proof of absence of a block that has an inbox, made of its neighbours, is no proof of presence."""
+    ledger = await current(world)
+    (asked,) = world.ask(b"anything")
+    await world.advance()
+    lie = world.chain.prove_absent(INSTANCE, "inbox", asked.height).encode()
+    with pytest.raises(EvidenceError):
+        ledger.show_inbox(asked.height, world.chain.height, world.chain.value(INSTANCE, "inbox", asked.height), lie)
+
+
+async def test_a_header_that_is_not_later_is_refused(world: World) -> None:
+    """The state after a block stands under the next header at the earliest."""
+    ledger = await current(world)
+    (asked,) = world.ask(b"anything")
+    await world.advance()
+    with pytest.raises(EvidenceError) as refusal:
+        ledger.show_inbox(asked.height, asked.height, b"", b"")
+    assert code(refusal) == "ledger.inbox_header"
+
+
+async def test_an_id_that_does_not_follow_is_refused(world: World) -> None:
+    """A lying validator cannot give one request another's id: ids are recomputed."""
+    await current(world)
+    (asked,) = world.ask(Keygen(world.governance.keygen(TERMS, serial=9)), lie=lambda e: replace(e, id=KEY))
+    await world.advance()
+    with pytest.raises(EvidenceError) as refusal:
+        await world.show(asked.height)
+    assert code(refusal) == "ledger.request_id"
+
+
+async def test_an_inbox_later_than_the_view_waits(world: World) -> None:
+    """A request is not judged by decisions older than its own block."""
+    ledger = await current(world)
+    old = ledger.current()
+    (asked,) = world.ask(b"anything")
+    await world.advance(control=False)
+    await world.show(asked.height)
+    with pytest.raises(ServiceError) as refusal:
+        ledger.inbox(asked.height, old)
+    assert code(refusal) == "service.no_control"
+
+
+async def test_an_inbox_that_was_never_shown(world: World) -> None:
+    """The host may have lost track: it is told to show the inbox, and that it may try again."""
+    ledger = await current(world)
+    with pytest.raises(ServiceError) as refusal:
+        ledger.inbox(1, ledger.current())
+    assert (refusal.value.code, refusal.value.retryable) == ("service.unknown_inbox", True)
+
+
+async def test_old_inboxes_are_forgotten(world: World) -> None:
+    """What is held of inboxes is bounded by their entries."""
+    world.keeper.ledger._inboxes._most = 4
+    await current(world)
+    shown = [world.ask(b"a", b"b", b"c")[0].height for _ in range(3)]
+    await world.advance()
+    for height in shown:
+        await world.show(height)
+    held = [height for height in shown if world.keeper.ledger._inboxes.get(height)]
+    assert held == shown[-1:]
+
+
+def test_a_root_that_is_not_the_first_header_is_refused(world: World) -> None:
+    """Ids depend on the hash of header 1, which no later root tells."""
+    world.chain.produce()
+    configuration = replace(world.configuration, root=world.chain.root(2))
+    with pytest.raises(EvidenceError) as refusal:
+        Ledger(configuration, nonce=bytes(32), now=lambda: world.now)
+    assert code(refusal) == "ledger.root_height"

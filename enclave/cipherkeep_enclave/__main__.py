@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 
 from cipherkeep_attestation.errors import EvidenceError
@@ -28,4 +29,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    # A key generation that runs in a thread would keep the process for seconds; there is nothing it could still save.
+    os._exit(status)

@@ -7,11 +7,11 @@ Order of use: `advance` until the head is current, `freshen`, `open`, `register`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cipherkeep_attestation.errors import EvidenceError, Malformed
 from cipherkeep_attestation.statements.answer import Core
@@ -26,12 +26,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cipherkeep_enclave.engine import Material, MaterialFolder
 from cipherkeep_enclave.engine import keys as engine
 from cipherkeep_enclave.ledger import Ledger
+from cipherkeep_enclave.ledger.inboxes import ShownInbox
 from cipherkeep_enclave.limits import DEFAULT, EnclaveLimits
 from cipherkeep_enclave.logs import logger
 from cipherkeep_enclave.operations import answers, keygen
 from cipherkeep_enclave.operations.answers import AnswerChain
 from cipherkeep_enclave.operations.setting import RefusedRequest, Setting
-from cipherkeep_enclave.vault import Vault
+from cipherkeep_enclave.vault import KeyRecord, Vault
 from cipherkeep_enclave.vault.aws_kms import KeyWrapper
 from cipherkeep_enclave.vault.records import SECRET_BYTES
 from cipherkeep_enclave.vault.vault import HeldKey, StoredObject
@@ -101,6 +102,7 @@ class Keeper:
         self._settled: tuple[int, bytes] = (0, b"")  # the newest manifest that the host is known to have stored
         self._advancing = asyncio.Lock()
         self._changing = asyncio.Lock()  # one change of the vault, one key generation at a time
+        self._running: dict[tuple[str, bytes], asyncio.Task[Any]] = {}
         self._pool = ThreadPoolExecutor(limits.threads, thread_name_prefix="operations")
 
     def close(self) -> None:
@@ -198,24 +200,34 @@ class Keeper:
             raise ServiceError("service.not_admitted")
         shown = self.ledger.inbox(height, view)
         setting = Setting(self.configuration, self.ledger.genesis, view, vault, party)
-        outcomes = []
-        update = None
-        for count, body in enumerate(bodies):
-            if count:
+        outcomes: list[Outcome] = []
+        keys: list[tuple[int, Core]] = []
+        for place, body in enumerate(bodies):
+            if place:
                 await asyncio.sleep(0)  # between two requests of a batch other calls have their turn
-            try:
-                core = await self._core(shown.entry(body.counter), body, setting)
-                made_key = core.result is not None and core.operation == KEYGEN
-                # Only an answer that travels with the vault names a manifest that the host may not have stored yet.
-                pin = vault.pin if made_key else self._settled
-                update = self._update(vault) if made_key else update
-                outcomes.append(Outcome(body.counter, self._answers.sign(core, setting, pin)))
-            except (EvidenceError, ServiceError) as error:
-                outcomes.append(Outcome(body.counter, code=error.code, detail=error.detail))
-            except Exception as error:  # noqa: BLE001  (one request's failure is not its neighbours')
-                logger().error("request.failed", counter=body.counter, error=type(error).__name__)
-                outcomes.append(Outcome(body.counter, code="service.internal", detail=type(error).__name__))
-        return outcomes, update
+            outcome, core = await self._attempt(shown, body, setting)
+            if core is not None and core.operation == KEYGEN and core.result is not None:
+                keys.append((place, core))
+            elif core is not None:
+                outcome = Outcome(body.counter, self._answers.sign(core, setting, self._settled))
+            outcomes.append(outcome)
+        if not keys:
+            return outcomes, None
+        # Only answers that travel with the vault name a manifest that the host may not have stored yet; all of one
+        # reply name the one manifest in it.
+        for place, core in keys:
+            outcomes[place] = Outcome(bodies[place].counter, self._answers.sign(core, setting, vault.pin))
+        return outcomes, self._update(vault)
+
+    async def _attempt(self, shown: ShownInbox, body: Body, setting: Setting) -> tuple[Outcome, Core | None]:
+        """The core of one request, or an outcome that says why there is none."""
+        try:
+            return Outcome(body.counter), await self._core(shown.entry(body.counter), body, setting)
+        except (EvidenceError, ServiceError) as error:
+            return Outcome(body.counter, code=error.code, detail=error.detail), None
+        except Exception as error:  # noqa: BLE001  (one request's failure is not its neighbours')
+            logger().error("request.failed", counter=body.counter, error=type(error).__name__)
+            return Outcome(body.counter, code="service.internal", detail=type(error).__name__), None
 
     async def _core(self, entry: InboxEntry, body: Body, setting: Setting) -> Core:
         request = answers.read(entry, body.body)
@@ -238,6 +250,12 @@ class Keeper:
         return await self._compute(work)
 
     async def _keygen(self, request: Keygen, request_id: bytes, setting: Setting) -> Core:
+        return await self._shared(("key", request_id), lambda: self._make_key(request, request_id, setting))
+
+    async def _make_key(self, request: Keygen, request_id: bytes, setting: Setting) -> Core:
+        def work() -> KeyRecord:
+            return keygen.generate(request, terms, request_id=request_id, setting=setting, material=self._material)
+
         async with self._changing:
             try:
                 terms = keygen.keygen_terms(request, request_id=request_id, setting=setting, most=self.limits.keys)
@@ -246,15 +264,24 @@ class Keeper:
             held = setting.vault.key(request_id)
             if held is None:
                 begun = self._now()
-                record = await self._compute(
-                    lambda: keygen.generate(
-                        request, terms, request_id=request_id, setting=setting, material=self._material
-                    )
-                )
-                held = setting.vault.add(record)
+                held = setting.vault.add(await self._compute(work))
                 seconds = round((self._now() - begun).total_seconds(), 1)
                 logger().info("key.generated", key_id=request_id.hex(), seconds=seconds)
             return keygen.core(held.record, setting.vault)
+
+    async def _shared(self, name: tuple[str, bytes], work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Do something long once, whoever asks meanwhile and whoever of them leaves: a thread cannot be called off."""
+        task = self._running.get(name)
+        if task is None:
+            task = self._running[name] = asyncio.create_task(work())
+            task.add_done_callback(lambda done: self._forget(name, done))
+        result: Result = await asyncio.shield(task)
+        return result
+
+    def _forget(self, name: tuple[str, bytes], task: asyncio.Task[Any]) -> None:
+        self._running.pop(name, None)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have left: then nobody else takes note of a failure
 
     async def _compute(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -271,7 +298,7 @@ class Keeper:
         if wanted is None:
             raise ServiceError("service.unknown_kind", kind[:40])
         if not self._material.has(key_id, wanted):
-            await self._make_material(vault, held)
+            await self._shared(("material", key_id), lambda: self._make_material(vault, held))
         for chunk in self._material.chunks(key_id, kind, self.limits.material_chunk):
             yield chunk
             await asyncio.sleep(0)

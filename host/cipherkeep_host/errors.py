@@ -623,4 +623,28 @@ HOST_RULES: dict[str, HostRule] = {
         hint="Stop it with `cipherkeep dev down`, or choose another folder with --state.",
     ),
     # --- command line ---
+    "cli.value": HostRule(
+        "A value on the command line is not TYPE:VALUE, or does not fit its type.",
+        hint="Types: bool, uint8, uint16, uint32, uint64, uint128, uint160, uint256, address; such as uint64:42.",
+    ),
+    "cli.handle": HostRule(
+        "A handle is not 64 hexadecimal digits.",
+        hint="`cipherkeep encrypt` prints handles.",
+    ),
+    "cli.user_key": HostRule(
+        "A user's key cannot be read.",
+        hint="The file holds 64 hexadecimal digits: a secp256k1 key.",
+    ),
+    "cli.party": HostRule(
+        "There is no such party.",
+        hint="`cipherkeep party list` shows all of them.",
+    ),
+    "cli.attestation": HostRule(
+        "The enclave's document cannot be had.",
+        hint="Check the proxy and the enclave: `cipherkeep dev status`, then their logs.",
+    ),
+    "cli.configuration": HostRule(
+        "The enclave runs with another configuration than this machine's.",
+        hint="Compare the configuration file with the one the enclave was started with.",
+    ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import signal
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements.configuration import Configuration
-from cipherkeep_host.emulated.tpm import HostAttestor
+from cipherkeep_host.emulated.tpm import BOOT, HostAttestor
 from cipherkeep_wire import kms_pb2 as pb
 from cipherkeep_wire import kms_pb2_grpc
 from cipherkeep_wire.errors import ServiceError
@@ -67,13 +69,19 @@ async def test_an_attested_host_reads_the_status(
         assert "boot.serving" in events
 
 
-async def test_memory_and_dumps(configuration: Configuration, state: Path, run: Path, service: KmsClient) -> None:
-    """The process forbids core dumps and is not dumpable: its files under /proc belong to root alone."""
+async def test_there_are_no_core_dumps(
+    configuration: Configuration, state: Path, run: Path, service: KmsClient
+) -> None:
+    """The process forbids core dumps."""
     async with enclave(configuration, state, run, service.socket_path) as running:
         await running.listening()
-        limits = Path(f"/proc/{running.process.pid}/limits").read_text()
-        core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
-        assert core.split()[4:6] == ["0", "0"]
+        assert core_limits(running.process.pid) == ["0", "0"]
+
+
+def core_limits(pid: int) -> list[str]:
+    """Soft and hard limit of core dumps."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line for line in lines if line.startswith("Max core file size")).split()[4:6]
 
 
 async def test_the_host_must_expect_this_configuration(
@@ -98,6 +106,22 @@ async def test_a_host_of_other_measurements_is_refused(
         await running.listening()
         with pytest.raises(ServiceError):
             await running.channel(running.initiators(attestor=HostAttestor(state)))
+
+
+async def test_a_configured_host_is_let_in(
+    configuration: Configuration, state: Path, run: Path, service: KmsClient
+) -> None:
+    """A host whose PCR4 and PCR7 are configured needs no insecure setting."""
+    known = hashlib.sha256(cbor.encode({index: BOOT[index] for index in (4, 7)})).digest()
+    pinned = with_key(
+        replace(configuration, host_measurements=(known,), insecure=("insecure_allow_all",)), service, state
+    )
+    async with enclave(pinned, state, run, service.socket_path) as running:
+        await running.listening()
+        channel = await running.channel(running.initiators(attestor=HostAttestor(state)))
+        status = await kms_pb2_grpc.KmsStub(channel.grpc).Status(pb.StatusRequest())
+        assert status.configuration == pinned.digest()
+        await channel.close()
 
 
 async def test_a_debug_enclave_does_not_come_up(

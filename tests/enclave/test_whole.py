@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
 from cipherkeep_attestation.statements import registration
 from cipherkeep_attestation.statements.answer import Answer
@@ -192,6 +195,37 @@ async def test_from_boot_to_answers_and_back_after_a_kill(
         restarted = _resident(running.process.pid)
         await channel.close()
     assert restarted < 150, (memory, restarted)
+
+
+async def test_a_kill_while_a_key_is_made_loses_nothing(
+    tmp_path: Path, state: Path, run: Path, service: KmsClient
+) -> None:
+    """kill -9 in the middle of a generation: the next boot opens the vault of before and makes the key it was asked."""
+    host = made(tmp_path, state, service)
+    world = host.world
+    statement = world.governance.keygen(TERMS)
+    world.govern(statement)
+    (asked,) = world.ask(Keygen(statement))
+    async with enclave(host.configuration, state, run, service.socket_path) as running:
+        channel = await host.connect(running)
+        await host.bring_up()
+        status = await host.stub.Status(pb.StatusRequest())
+        pin = (status.manifest_serial, status.manifest_digest)
+        world.record = PartyRecord(world.party, status.evidence_key, status.signing_key, None, None, None, *pin)
+        making = asyncio.create_task(host.answer(asked))
+        await asyncio.sleep(1)
+        assert not making.done()
+        running.process.kill()
+        await running.ended()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await making
+        await channel.close()
+    async with enclave(host.configuration, state, run, service.socket_path) as running:
+        channel = await host.connect(running)
+        await host.bring_up()
+        answer = await host.answer(asked)
+        assert answer.core.refusal is None and answer.context.manifest[0] == pin[0] + 1
+        await channel.close()
 
 
 def _resident(pid: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -108,6 +109,13 @@ def test_no_server_key_is_needed_to_decrypt(keys: Keys) -> None:
     kind, value, peak = done.stdout.split()
     assert (kind, int(value)) == (b"uint64", 2**63 + 1)
     assert int(peak) < 100_000, "kB of memory at most: far less than a server key"
+
+
+def test_a_frozen_list_still_decrypts(keys: Keys) -> None:
+    """A list stored when this was written decrypts for ever, from its seed alone."""
+    packed = (Path(__file__).parent / "vectors" / "packed_list_tfhe_1_7_0.bin").read_bytes()
+    assert keys.client.decrypt_packed(packed) == ("uint64", 0x0123456789ABCDEF)
+    assert keys.client.decrypt_packed(packed, index=1) == ("bool", 1)
 
 
 def test_plain_lists_are_told_apart(keys: Keys) -> None:

@@ -1,7 +1,7 @@
 """The only place for refusals of the service and the channel: one exception and the table of its codes.
 
-A refusal travels as a gRPC status: the code in the trailing metadata `cipherkeep-code`, `code: sentence (detail)` as the
-status' text. Evidence that does not hold travels the same way under its own code (`status_of`).
+A refusal travels as a gRPC status: the code in the trailing metadata `cipherkeep-code`, the text as its details,
+`code: sentence (detail)`. Evidence that does not hold travels the same way under its own code (`status_of`).
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ from cipherkeep_enclave.vault.records import MAX_WRAPPED
 
 TIMEOUT = 15.0  # seconds for one call
 MAX_ANSWER = 1 << 16  # bytes
+# Errors that pass by themselves, as AWS KMS names them beside those of status 500.
+_TRANSIENT = ("ThrottlingException", "LimitExceededException", "KeyUnavailableException")
 _RSA_BITS = 3072  # 128 bits of security, like everything beside it
 
 Context = Mapping[str, str]
@@ -143,12 +145,21 @@ class AwsKms:
                     status = response.status_code
         except (httpx.HTTPError, OSError, TransportError) as problem:
             raise ServiceError("vault.kms_unreachable", type(problem).__name__) from None
-        answer = _object(data)
-        if status != 200:
-            # AWS names the error; only names that are names reach the log.
-            name = str(answer.get("__type", "")).rpartition("#")[2]
-            raise ServiceError("vault.kms_denied", name if name.isalnum() and len(name) < 64 else f"status {status}")
-        return answer
+        if status == 200:
+            return _object(data)
+        name = _error_name(data)
+        transient = status >= 500 or name in _TRANSIENT
+        raise ServiceError("vault.kms_unreachable" if transient else "vault.kms_denied", name or f"status {status}")
+
+
+def _error_name(data: bytes) -> str:
+    """AWS's name of an error; empty unless it is a name, since it reaches the log."""
+    try:
+        answer = json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    name = str(answer.get("__type", "")).rpartition("#")[2] if isinstance(answer, dict) else ""
+    return name if name.isascii() and name.isalnum() and len(name) < 64 else ""
 
 
 def _tls(service: KeyService) -> ssl.SSLContext:

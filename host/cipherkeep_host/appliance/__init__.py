@@ -1,5 +1,6 @@
 """The appliance: everything that one party and its chain need, on one machine, with an emulated enclave.
 
-`plan` says where things lie and what is chosen; `provision` makes what must exist before anything runs; `children` keeps
-processes running; `bringup` starts all in order; `governance` signs and sends decisions; `supervisor` is the process.
+`plan` says where things lie and what is chosen; `provision` makes what must exist before anything runs; `bringup`
+starts all in order; `children` keeps processes running; `governance` signs and sends decisions; `configuring` hands the
+enclave its configuration; `supervisor` is the process.
 """

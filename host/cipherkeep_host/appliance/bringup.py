@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import httpx
@@ -57,6 +57,7 @@ CRS_BITS = 2048  # inputs of one list, in bits: what today's clients expect
 UP = 180.0  # seconds until the connector has brought the enclave up
 KEYGEN = 180.0  # seconds until a key is there
 RELEASE = "local"
+_RECORD = 0.2  # seconds between looks at the process ids
 Progress = Callable[[str], None]
 
 log = structlog.get_logger()
@@ -124,6 +125,7 @@ class Appliance:
         key_id = await self._first_key(council, RpcNode(chain))
         self._say("coprocessor")
         await self._start_coprocessor(key_id)
+        self._tasks.append(asyncio.create_task(self._keep_record()))
         environment = self._environment(pcrs, root, isolated=status.network_isolated)
         environment.write(self.paths.environment)
         return environment
@@ -131,6 +133,7 @@ class Appliance:
     async def stop(self) -> None:
         """End everything, in reverse order."""
         self.paths.environment.unlink(missing_ok=True)
+        self.paths.processes.unlink(missing_ok=True)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -190,7 +193,7 @@ class Appliance:
             "kms": {"listen": self._host_socket(KMS_EGRESS_PORT), "connect": f"unix://{kms}"},
         }
 
-    async def _start_connector(self, pcrs: dict[int, bytes]) -> None:
+    async def _start_connector(self, pcrs: Mapping[int, bytes]) -> None:
         assert self.node is not None
         listen = self.paths.socket("connector")
         config = {
@@ -235,9 +238,18 @@ class Appliance:
             await asyncio.sleep(0.5)
             await self.launcher.launch()
 
+    async def _keep_record(self) -> None:
+        """Keep the file of process ids current: `cipherkeep dev status` reads it, and whoever wants to kill one."""
+        written: dict[str, int | None] = {}
+        while True:
+            if (found := self.pids()) != written:
+                durable.write(self.paths.processes, json.dumps(found).encode())
+                written = found
+            await asyncio.sleep(_RECORD)
+
     # --- decisions ---
 
-    async def _decide(self, council: Council, pcrs: dict[int, bytes]) -> None:
+    async def _decide(self, council: Council, pcrs: Mapping[int, bytes]) -> None:
         """Bring into force what this deployment needs and what is not in force yet."""
         wanted: list[tuple[str, dict[str, object]]] = [
             (governance.SET_RELEASES, Releases((Release(RELEASE, pcrs[0], pcrs[1], pcrs[2]),)).to_map()),
@@ -287,12 +299,12 @@ class Appliance:
                 return
         raise HostError("appliance.timeout", f"{what}, {seconds:g} s: {last}"[:300])
 
-    def _write(self, name: str, config: dict[str, object]) -> Path:
+    def _write(self, name: str, config: Mapping[str, object]) -> Path:
         path = self.paths.state / f"{name}.json"
         durable.write(path, json.dumps(config, indent=1).encode())
         return path
 
-    def _environment(self, pcrs: dict[int, bytes], root: LightRoot, *, isolated: bool) -> Environment:
+    def _environment(self, pcrs: Mapping[int, bytes], root: LightRoot, *, isolated: bool) -> Environment:
         assert self.node is not None
         assert self.configuration is not None
         return Environment(

@@ -38,5 +38,3 @@ class Council:
     async def request(self, operation: str, body: bytes) -> Sent:
         """Send a request of this operation."""
         return await self.chain.send([Message(self.instance, operation, {"request": body})])
-
-

@@ -88,6 +88,11 @@ class Paths:
         return self.state / "environment.json"
 
     @property
+    def processes(self) -> Path:
+        """Process ids by name, kept current while the appliance runs."""
+        return self.state / "processes.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the supervisor; its content is its process id."""
         return self.state / "lock"

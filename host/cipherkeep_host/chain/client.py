@@ -32,7 +32,8 @@ from cipherkeep_host.errors import HostError
 SEND_SECONDS = 60.0
 RESEND_SECONDS = 1.0  # without a sign of it in a block, a transaction is handed over again
 _WRONG_NONCE = b"chain.nonce"
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.004, 0.1  # seconds between looks for it
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.004, 0.02  # seconds between looks for it
+_CONFLICT_PAUSE = 0.1  # seconds, when somebody else used the nonce, or the node is away
 _RESULTS = cbor.sequence(cbor.raw(0, 1 << 20), 256)
 
 
@@ -97,8 +98,11 @@ class ChainClient:
         self._next: int | None = None  # nonce; None: ask the chain
         self._waiting: dict[int, bytes] = {}  # by nonce: handed over, and in no block yet
         self._handed = 0.0  # when all that waits was last handed over
-        self._height = 1  # the highest that the node was seen at
+        self._sought: dict[bytes, asyncio.Future[Included]] = {}  # by hash: until it is found in a block
+        self._scanned = 0  # the highest block that was looked through
+        self._looked = 0.0  # when
         self._lock = asyncio.Lock()
+        self._scan_lock = asyncio.Lock()
 
     @property
     def sender(self) -> bytes:
@@ -112,18 +116,18 @@ class ChainClient:
     async def send(self, messages: Sequence[Message], *, fee_limit: int = 0, within: float = SEND_SECONDS) -> Sent:
         """Sign and send a transaction, and wait until it took effect.
 
-        `TransactionRefused` when the chain refuses it, `HostError("node.timeout")` when it is in no block after so
-        many seconds; it may still come into one then.
+        A node that is away is waited for. `TransactionRefused` when the chain refuses it, `HostError("node.timeout")`
+        when it is in no block after so many seconds; it may still come into one then.
         """
         try:
             async with asyncio.timeout(within):
                 while True:
-                    seen = self._height
                     tx, nonce = await self._submit(messages, fee_limit)
                     try:
-                        included = await self._wait(tx, nonce, seen)
+                        included = await self._wait(tx, nonce)
                     finally:
                         self._waiting.pop(nonce, None)
+                        self._sought.pop(transaction_hash(tx), None)
                     if included is not None:
                         return _effect(included)
         except TimeoutError:
@@ -134,23 +138,35 @@ class ChainClient:
         assert self._key is not None
         while True:
             async with self._lock:
-                nonce = await self._next_nonce()
+                try:
+                    nonce = await self._next_nonce()
+                    if not self._sought:
+                        self._scanned = max(self._scanned, (await self.rpc.status()).height - 1)
+                except HostError:  # nothing is under way yet: a node that restarts is waited for
+                    await asyncio.sleep(_CONFLICT_PAUSE)
+                    continue
                 tx = Transaction(self.chain_id, self.sender, nonce, tuple(messages), fee_limit).sign(self._key)
                 # From here on these bytes may take effect, whatever is answered; `_wait` finds out. Only what the
                 # chain itself refuses is known not to be under way.
                 self._waiting[nonce] = tx
+                name = transaction_hash(tx)
+                self._sought.setdefault(name, asyncio.get_running_loop().create_future())
                 self._next = nonce + 1
-                checked = await self._hand_over(tx)
-                if checked is not None and checked.data == _WRONG_NONCE and len(self._waiting) > 1:
-                    await self._hand_over_all()  # earlier ones got lost
+                try:
                     checked = await self._hand_over(tx)
+                    if checked is not None and checked.data == _WRONG_NONCE and len(self._waiting) > 1:
+                        await self._hand_over_all()  # earlier ones got lost
+                        checked = await self._hand_over(tx)
+                except BaseException:  # cancelled: nobody waits for it any more
+                    del self._waiting[nonce], self._sought[name]
+                    raise
                 if checked is None or checked.code == OK:
                     return tx, nonce
-                del self._waiting[nonce]
+                del self._waiting[nonce], self._sought[name]
                 self._next = None
             if checked.data != _WRONG_NONCE:
                 raise TransactionRefused(checked.data.decode(errors="replace"), checked.log, included=False)
-            await asyncio.sleep(_LONGEST_PAUSE)
+            await asyncio.sleep(_CONFLICT_PAUSE)
 
     async def _hand_over(self, tx: bytes) -> Checked | None:
         """The chain's verdict on it; None when there is none: the node has it already, is full, or away."""
@@ -172,36 +188,51 @@ class ChainClient:
             self._next = max((await self.account())[1], *self._waiting, 0) + 1
         return self._next
 
-    async def _wait(self, tx: bytes, nonce: int, seen: int) -> Included | None:
-        """Wait until it is in a block, handing it over again when it got lost. None: its nonce went to another one.
-
-        `seen`: a height that the chain had before it was sent.
-        """
+    async def _wait(self, tx: bytes, nonce: int) -> Included | None:
+        """Wait until it is in a block, handing it over again when it got lost. None: its nonce went to another one."""
         name = transaction_hash(tx)
+        found = self._sought[name]
         pause, look = _FIRST_PAUSE, time.monotonic() + RESEND_SECONDS
         while True:
             with contextlib.suppress(HostError):  # a node that is away is waited for
-                found = await self.rpc.transaction(name)
-                if found is not None:
-                    self._height = max(self._height, found.height)
-                    return found
+                await self._scan(found, pause)
+                if found.done():
+                    return found.result()
                 if time.monotonic() > look:
                     look = time.monotonic() + RESEND_SECONDS
                     if (await self.account())[1] >= nonce:
+                        await self._scan(found, 0.0)  # at least as far as the account was seen
                         self._next = None
-                        return await self.rpc.find_transaction(name, first=seen, last=self._height)
+                        return found.result() if found.done() else None
                     async with self._lock:
                         if time.monotonic() - self._handed > RESEND_SECONDS:
                             await self._hand_over_all()
-            await asyncio.sleep(pause)
+            await asyncio.wait([found], timeout=pause)
             pause = min(pause * 1.3, _LONGEST_PAUSE)
+
+    async def _scan(self, found: asyncio.Future[Included], age: float) -> None:
+        """Look through the blocks since the last look, for all that is sought; unless that was less than `age` ago.
+
+        The blocks themselves are read, not the node's index: that may have gaps after a crash.
+        """
+        async with self._scan_lock:
+            if found.done() or time.monotonic() - self._looked < age:
+                return
+            self._looked = time.monotonic()
+            newest = (await self.rpc.status()).height
+            while self._scanned < newest:
+                # Raises while the newest block is stored but not executed yet.
+                for one in await self.rpc.included(self._scanned + 1):
+                    sought = self._sought.get(one.hash)
+                    if sought is not None and not sought.done():
+                        sought.set_result(one)
+                self._scanned += 1
 
     # --- reading ---
 
     async def account(self, sender: bytes | None = None) -> tuple[int, int]:
         """Where a sender's account stands in `chain/accounts` (0: nowhere yet), and its last nonce. Not proven."""
         answer = await self.rpc.query("/account", self.sender if sender is None else sender)
-        self._height = max(self._height, answer.height)
         found = _read(answer.value, key=cbor.uint(), nonce=cbor.uint())
         return found["key"], found["nonce"]
 

@@ -59,7 +59,7 @@ def make_homes(homes: Sequence[Path], *, chain_id: str, app_state: AppState, pac
         folder.chmod(0o700)
         run_engine("init", "--home", str(folder / "node"))
     genesis = _genesis(chain_id, app_state, [_validator(folder, number) for number, folder in enumerate(partial)])
-    ports = _free_ports(len(homes)) if len(homes) > 1 else [0]
+    ports = free_ports(len(homes)) if len(homes) > 1 else [0]
     peers = [f"{node_id(folder)}@127.0.0.1:{port}" for folder, port in zip(partial, ports, strict=True)]
     for number, folder in enumerate(partial):
         config = folder / "node" / "config"
@@ -128,7 +128,8 @@ def _genesis(chain_id: str, app_state: AppState, validators: list[dict[str, Any]
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """So many loopback ports that nobody listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for found in sockets:

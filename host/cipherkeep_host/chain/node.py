@@ -20,7 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from cipherkeep_host.chain.home import node_id, read_json
+from cipherkeep_host.chain.home import free_ports, node_id, read_json
 from cipherkeep_host.chain.process import GRACE_SECONDS, Process
 from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.chain.stubs import consensus_engine
@@ -43,11 +43,13 @@ class Node:
     def __init__(self, home: Path, *, run: Path | None = None, application: Sequence[str] | None = None) -> None:
         self.home = home
         self.run = home / "run" if run is None else run
-        self.rpc_address = f"unix://{self.run / 'rpc.sock'}"
+        # Not a unix socket: CometBFT tells subscribers apart by their address, all clients of a unix socket have the
+        # same one, and whoever leaves first would end the subscriptions of all others.
+        self.rpc_address = f"http://127.0.0.1:{free_ports(1)[0]}"
         self.health_address = f"unix://{self.run / 'health.sock'}"
         self._socket = self.run / "app.sock"
         self._command = list(application or (sys.executable, "-m", "cipherkeep_host.chain"))
-        if any(len(str(self.run / name)) > MAX_SOCKET_PATH for name in ("health.sock", "app.sock", "rpc.sock")):
+        if any(len(str(self.run / name)) > MAX_SOCKET_PATH for name in ("health.sock", "app.sock")):
             raise HostError("node.socket_path", str(self.run))
         self.application: Process
         self.engine: Process
@@ -66,7 +68,7 @@ class Node:
             "node",
             *("--home", str(self.home / "node")),
             *("--proxy_app", f"unix://{self._socket}"),
-            *("--rpc.laddr", self.rpc_address),
+            *("--rpc.laddr", self.rpc_address.replace("http://", "tcp://")),
         ]
         self.application = Process("application", application, log=self.home / "application.log")
         self.engine = Process("node", engine, log=self.home / "node.log")
@@ -95,7 +97,7 @@ class Node:
             raise HostError("node.home_missing", str(self.home))
         self._made()
         self.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ("rpc.sock", "app.sock", "health.sock"):  # a killed process leaves them behind
+        for name in ("app.sock", "health.sock"):  # a killed process leaves them behind
             (self.run / name).unlink(missing_ok=True)
         await self.application.start()
         try:

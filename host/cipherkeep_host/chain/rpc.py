@@ -182,19 +182,18 @@ class RpcClient:
             raise HostError("node.answer", "another transaction")
         return _included(name, rpc_json.integer(rpc_json.member(found, "height")), rpc_json.member(found, "tx_result"))
 
-    async def find_transaction(self, name: bytes, *, first: int, last: int) -> Included | None:
-        """The same, looked for in the blocks themselves, newest first: after a crash its index may have gaps."""
-        for height in range(last, first - 1, -1):
-            block = await self.call("block", height=str(height))
-            txs = rpc_json.array(rpc_json.member(block, "block", "data", "txs"))
-            for position, tx in enumerate(txs):
-                if hashlib.sha256(rpc_json.base64_bytes(tx)).digest() == name:
-                    answer = await self.call("block_results", height=str(height))
-                    results = rpc_json.array(rpc_json.member(answer, "txs_results"))
-                    if len(results) != len(txs):
-                        raise HostError("node.answer", "not a result for each transaction")
-                    return _included(name, height, results[position])
-        return None
+    async def included(self, height: int) -> list[Included]:
+        """All transactions of a block with their verdicts, from the block itself."""
+        block = await self.call("block", height=str(height))
+        txs = rpc_json.array(rpc_json.member(block, "block", "data", "txs"))
+        if not txs:
+            return []
+        answer = await self.call("block_results", height=str(height))
+        results = rpc_json.array(rpc_json.member(answer, "txs_results"))
+        if len(results) != len(txs):
+            raise HostError("node.answer", "not a result for each transaction")
+        hashes = [hashlib.sha256(rpc_json.base64_bytes(tx)).digest() for tx in txs]
+        return [_included(name, height, result) for name, result in zip(hashes, results, strict=True)]
 
     async def wait_transaction(self, name: bytes, *, within: float = 30.0) -> Included:
         """The transaction once it is in a block; `HostError("node.timeout")` after so many seconds."""

@@ -14,7 +14,7 @@ from cipherkeep_host.client.node import Node, Proven
 from cipherkeep_host.client.verification import Evidence, Shown
 from cipherkeep_host.errors import HostError
 
-_ATTEMPTS = 20  # the chain may move on between a height and its proof
+_ATTEMPTS = 40  # the chain may move on between a height and its proof
 _PAUSE = 0.05  # seconds
 
 
@@ -29,6 +29,7 @@ async def gather(node: Node, instance: str, counter: int, *, root: LightRoot) ->
         try:
             record = await _under(node, instance, layout.REQUESTS, counter, height)
             if record.value is None:
+                # The node knows it, so it stands in a block above, and the next header will prove it.
                 raise HostError("client.request_unknown", f"request {counter}")
             if _ended(record.value) and not answers:
                 # It ended after we looked for its answers.
@@ -37,7 +38,7 @@ async def gather(node: Node, instance: str, counter: int, *, root: LightRoot) ->
                 *(_under(node, instance, layout.PARTIES, party, height) for party, _ in answers)
             )
         except HostError as error:
-            if error.code not in ("node.query", "client.header_passed"):
+            if error.code not in ("node.query", "client.header_passed", "client.request_unknown"):
                 raise
             last = error
             await asyncio.sleep(_PAUSE)

@@ -4,10 +4,10 @@ Per ciphertext, the party signs the plaintext together with the user's address, 
 that under an ML-KEM-512 shared secret. What opens here is a plaintext that this party signed for this user, this key
 and these handles. Integers are little-endian; `vec(x)` is an eight-byte length and x.
 
-    payload      vec(verification key) vec(link) u64 n, n × [i32 type, vec(signcrypted), vec(handle), u32 packing],
+    payload      vec(vec(verification key)) vec(link) u64 n, n × [i32 type, vec(signcrypted), vec(handle), u32 packing],
                  u32 party, u32 degree
     signcrypted  nonce 12, vec(KEM ciphertext), vec(AES-256-GCM of the inner message)
-    inner        vec(plaintext) i32 type vec(link), signature 64, SHAKE256-32("SIGNCRYP" ‖ verification key)
+    inner        vec(plaintext) i32 type vec(link), signature 64, SHAKE256-32("SIGNCRYP" ‖ vec(verification key))
 
 Source: the formats that node-tkms 0.11 and 0.12 read, taken from their behaviour.
 """
@@ -68,7 +68,7 @@ def open_payload(
     `HostError("client.opening")` unless every ciphertext opens, was signed by that key, for this user, key and handles.
     """
     reader = _Reader(payload)
-    signing_key = reader.vec(_VERIFICATION_KEY)
+    signing_key = _Reader(reader.vec()).vec(_VERIFICATION_KEY)  # a length in a length: the key travels as an object
     if _address(signing_key) != signer:
         raise HostError("client.opening", "the payload names another party's key")
     link = terms.decryption.digest(fhevm.user_decryption_link(key.public_key, handles, user))

@@ -90,6 +90,10 @@ class Connector:
                 self._note(_first(group))
             except _PROBLEMS as problem:
                 self._note(problem)
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # A problem that comes up while everything ends stands in the way of the cancellation itself.
+                raise asyncio.CancelledError
             if asyncio.get_running_loop().time() - begun > 2 * _LONGEST_PAUSE:
                 pause = _FIRST_PAUSE
             self.stage = "connect"

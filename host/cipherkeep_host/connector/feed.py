@@ -19,7 +19,6 @@ from cipherkeep_host.client.node import Node, Proven
 from cipherkeep_host.connector.enclave import Enclave
 from cipherkeep_host.errors import HostError
 
-_STATEMENTS = 64  # statements of one call: each may have 64 KiB, a message 16 MiB
 _ATTEMPTS = 8  # the chain may move on between a height and its proof
 _INBOXES = 64  # inboxes shown in one step
 _WAIT = 60.0  # seconds for the header that proves a change; an idle chain makes one every 30
@@ -155,10 +154,6 @@ class Feed:
         leaf = control.value
         serial = 0 if leaf is None else layout.Control.decode(leaf).serial
         statements = await self._statements(self.stand.serial + 1, serial)
-        # All but the last of many statements go ahead without the leaf, which stands for all of them.
-        while len(statements) > _STATEMENTS:
-            await self._enclave.advance([], statements=statements[:_STATEMENTS])
-            statements = statements[_STATEMENTS:]
         reply = await self._enclave.advance(
             blocks, control=leaf or b"", control_proof=control.proof.encode(), statements=statements
         )

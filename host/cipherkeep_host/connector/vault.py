@@ -37,7 +37,8 @@ class VaultFolder:
     async def keep(self, vault: kms_pb2.Vault) -> None:
         """Keep what an enclave hands out; when this returns it is on disk, in the folder and in the store.
 
-        `HostError("connector.vault")` when an object is not one of its manifest's.
+        `HostError`: `connector.vault` when an object is not one of its manifest's, `connector.vault_lost` when one that
+        the manifest names is neither among them nor kept.
         """
         try:
             manifest = Manifest.decode(vault.manifest)
@@ -49,6 +50,9 @@ class VaultFolder:
                 raise HostError("connector.vault", f"{item.kind} {item.id.hex()} is not the manifest's")
         for item in vault.objects:
             await self._keep(self._objects, item.data)
+        for sealed in manifest.objects:
+            # Also those that were kept before: a manifest with a hole must never come to stand on the chain.
+            await self._load(self._objects, sealed.digest, MAX_OBJECT, sealed.kind)
         # The manifest last: whoever finds one finds its objects.
         await self._keep(self._manifests, vault.manifest)
 

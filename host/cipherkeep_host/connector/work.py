@@ -58,6 +58,7 @@ class Limits:
     heights: int = 64  # heights in flight
     calls: int = 8  # calls of the enclave at once
     batch: int = 64  # requests of one call
+    batch_ciphertexts: int = 2_048  # of one call; the enclave takes 4,096
     batch_bytes: int = 8 << 20  # bytes of one call; a message has at most 16 MiB
     fetches: int = 32  # bodies and ciphertexts on their way at once
     attempts: int = 6  # of a request, before it is left open
@@ -83,6 +84,7 @@ class Prepared:
     entry: InboxEntry
     body: bytes
     ciphertexts: tuple[bytes, ...]
+    slow: bool = False  # a key generation, which takes seconds
 
     @property
     def size(self) -> int:
@@ -274,7 +276,7 @@ class Work:
         except EvidenceError:
             return Prepared(entry, body, ())  # proven all the same: what it is worth is for the enclave to say
         if isinstance(asked, request.Keygen):
-            return Prepared(entry, body, ())
+            return Prepared(entry, body, (), slow=True)
         found = await asyncio.gather(*(self._ciphertext(item.digest) for item in asked.ciphertexts))
         return Prepared(entry, body, tuple(found))
 
@@ -348,12 +350,17 @@ class Work:
 
 
 def _batches(ready: Sequence[Prepared], limits: Limits) -> list[list[Prepared]]:
-    batches: list[list[Prepared]] = []
-    size = 0
+    batches: list[list[Prepared]] = [[item] for item in ready if item.slow]  # nobody else waits for these
+    batch: list[Prepared] = []
+    size = ciphertexts = 0
     for item in ready:
-        if not batches or len(batches[-1]) >= limits.batch or size + item.size > limits.batch_bytes:
-            batches.append([])
-            size = 0
-        batches[-1].append(item)
+        if item.slow:
+            continue
         size += item.size
-    return batches
+        ciphertexts += len(item.ciphertexts)
+        full = size > limits.batch_bytes or ciphertexts > limits.batch_ciphertexts or len(batch) >= limits.batch
+        if batch and full:
+            batches.append(batch)
+            batch, size, ciphertexts = [], item.size, len(item.ciphertexts)
+        batch.append(item)
+    return [*batches, batch] if batch else batches

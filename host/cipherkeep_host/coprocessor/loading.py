@@ -25,7 +25,7 @@ from cipherkeep_host.coprocessor.config import Config
 from cipherkeep_host.coprocessor.server import Loaded, Published
 from cipherkeep_host.coprocessor.service import Coprocessor
 from cipherkeep_host.coprocessor.signer import Signer
-from cipherkeep_host.coprocessor.supervisor import Limits, Supervisor
+from cipherkeep_host.coprocessor.supervisor import Limits, Supervisor, worker_command
 from cipherkeep_host.coprocessor.table import Table
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.client import StoreClient
@@ -74,7 +74,7 @@ async def load(
     crs_digest = await store.put_file(crs)
     say("the worker")
     table = Table(given.state / "handles", key_id=key.id)
-    worker = Supervisor(public_key=public_key, server_key=server_key, crs=crs, limits=Limits())
+    worker = Supervisor(worker_command(public_key=public_key, server_key=server_key, crs=crs), limits=Limits())
     try:
         await worker.start()
     except BaseException:

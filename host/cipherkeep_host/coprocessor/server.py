@@ -67,7 +67,7 @@ class Loaded:
     crs_bits: int
 
 
-@dataclass(slots=True)
+@dataclass
 class Service:
     """The routes. `loaded` is set once the key is there; `waits_for` says what is missing until then."""
 

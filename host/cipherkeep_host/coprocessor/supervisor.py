@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,12 @@ from cipherkeep_host.errors import HOST_RULES, HostError
 
 _log = structlog.get_logger()
 _POISONS = 10_000  # digests remembered; the oldest are forgotten
-_MODULE = "cipherkeep_host.coprocessor.worker"
+
+
+def worker_command(*, public_key: Path, server_key: Path, crs: Path) -> list[str]:
+    """What runs the worker over these files."""
+    files = ["--public-key", str(public_key), "--server-key", str(server_key), "--crs", str(crs)]
+    return [sys.executable, "-I", "-m", "cipherkeep_host.coprocessor.worker", *files]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +57,9 @@ class _EndedError(Exception):
 class Supervisor:
     """Runs jobs in a worker that it replaces when it must."""
 
-    def __init__(self, *, public_key: Path, server_key: Path, crs: Path, limits: Limits, module: str = _MODULE) -> None:
-        self._arguments = ["--public-key", str(public_key), "--server-key", str(server_key), "--crs", str(crs)]
+    def __init__(self, command: Sequence[str], *, limits: Limits) -> None:
+        self._command = list(command)
         self._limits = limits
-        self._module = module
         self._lock = asyncio.Lock()
         self._waiting = 0
         self._process: asyncio.subprocess.Process | None = None
@@ -123,11 +128,7 @@ class Supervisor:
         if self._process is not None and self._process.returncode is None:
             return self._process
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-I",
-            "-m",
-            self._module,
-            *self._arguments,
+            *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={},

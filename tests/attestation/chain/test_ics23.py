@@ -94,21 +94,20 @@ def test_a_proof_is_for_its_root_key_and_kind() -> None:
 
 
 def test_bytes_moved_from_a_key_into_the_leafs_prefix_are_refused() -> None:
-    """The forged neighbour that the specification itself lets pass: the same leaf, split elsewhere, shows another key."""
-    key, value = at(4), KEYS[at(4)]
-    leaf = b"\x00" + uvarint(8) + key + b"\x20" + sha256(value)
-    # Everything up to the last five bytes of the key becomes prefix; the "length" is the byte that stood there.
-    moved = 9  # of the leaf's bytes beyond 00, so that what follows reads as a length and a key
-    assert leaf[moved - 0] == 4
-    prefix, rest = leaf[:moved], leaf[moved:]
-    forged_key = rest[1 : 1 + rest[0]]
+    """The forgery that the specification lets pass: one leaf, split elsewhere, is a neighbour with another key."""
+    key, value = at(0x0105), b"honest"
+    tree = Tree({**KEYS, key: value})
+    # The same bytes give the same hash: the head of the key has become prefix, what is left is the key 05.
+    prefix, forged_key = b"\x00\x08" + bytes(6), b"\x05"
+    honest = b"\x00" + uvarint(8) + key + b"\x20" + sha256(value)
+    assert prefix + uvarint(1) + forged_key + b"\x20" + sha256(value) == honest
+    path = b"".join(message(4, step.encode()) for step in ics23.Existence.decode(tree.existence(key)).path)
     leaf_op = number(1, 1) + number(3, 1) + number(4, 1) + sized(5, prefix)
-    existence = ics23.Existence.decode(TREE.existence(key))
-    path = b"".join(message(4, step.encode()) for step in existence.path)
-    body = sized(1, forged_key) + sized(2, value) + message(3, leaf_op) + path
-    proof = message(2, sized(1, forged_key + b"\x01") + message(2, body))
-    assert code_of_absence(TREE.root(), at(5), proof) == "proof.leaf_op"
-    assert code_of_existence(TREE.root(), forged_key, value, message(1, body)) == "proof.leaf_op"
+    forged = sized(1, forged_key) + sized(2, value) + message(3, leaf_op) + path
+    # The last leaf now seems to have the key 05, so that nothing seems to follow it.
+    proof = message(2, sized(1, key) + message(2, forged))
+    assert code_of_absence(tree.root(), key, proof) == "proof.leaf_op"
+    assert code_of_existence(tree.root(), forged_key, value, message(1, forged)) == "proof.leaf_op"
 
 
 @pytest.mark.parametrize(

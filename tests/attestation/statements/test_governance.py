@@ -87,7 +87,7 @@ def test_a_signature_belongs_to_its_key_and_statement() -> None:
     assert refused(edited(made, signatures=wrong["signatures"])) == "governance.signature"
     rows = found["signatures"]
     assert isinstance(rows, list)
-    swapped = [[rows[0][0], rows[1][1]], [rows[1][0], rows[0][1]]]  # type: ignore[index,call-overload]
+    swapped = [[rows[0][0], rows[1][1]], [rows[1][0], rows[0][1]]]  # type: ignore[index]
     assert refused(edited(made, signatures=swapped)) == "governance.signature"
 
 

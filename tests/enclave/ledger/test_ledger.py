@@ -132,7 +132,7 @@ async def test_no_leaf_no_service(world: World) -> None:
 
 
 async def test_a_fork_freezes_and_governance_thaws(world: World) -> None:
-    """Two signed blocks of one height freeze the enclave; a statement that names the conflict goes on with the first."""
+    """Two signed blocks of one height freeze the enclave; a statement that names them goes on with the first."""
     ledger = await current(world)
     fork = world.chain.fork_at(world.chain.height - 1)
     fork.produce(2)
@@ -208,7 +208,7 @@ async def test_a_statement_left_out_of_the_middle_is_noticed(world: World) -> No
 
 
 async def test_a_validator_cannot_decide(world: World) -> None:
-    """A state that counts a statement which governors did not sign is refused: a lying validator can stop, not decide."""
+    """A state that counts a statement which governors did not sign is refused: a validator can stop, not decide."""
     await current(world)
     evil = world.governance.statement(
         "set_coprocessors",

@@ -1,14 +1,17 @@
-"""Key generation: only what governance asked for, the same key whenever it is asked again, and public material with it."""
+"""Key generation: only what governance asked for, the same key when it is asked again, its public material with it."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from cipherkeep_attestation.statements import eip712, fhevm
 from cipherkeep_attestation.statements.request import Keygen
+from cipherkeep_enclave.engine import keys as engine
 from cipherkeep_enclave.keeper import Body
 from cipherkeep_wire.errors import ServiceError
 
@@ -81,7 +84,7 @@ async def test_a_generation_that_was_lost_gives_the_same_key(world: World, cache
 
 
 async def test_the_vault_travels_with_the_answer_that_needs_it(world: World, cached_engine: Any) -> None:
-    """A key's answer comes with its object, also when it is repeated; other answers name only what is stored already."""
+    """A key's answer comes with its object, also when repeated; other answers name only what is stored already."""
     await world.bring_up()
     statement = world.governance.keygen(TERMS)
     world.govern(statement)
@@ -161,3 +164,64 @@ async def test_material_that_does_not_exist(wrong: str, code: str, world: World,
             world, bytes(32) if wrong == "key" else key_id, "secret_key" if wrong == "kind" else "public_key"
         )
     assert refusal.value.code == code
+
+
+async def test_a_host_that_leaves_and_comes_back_finds_its_key(
+    world: World, cached_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that is cut off does not stop the generation, and its repeat joins it: the key is made once."""
+    made = engine.public_material
+    begun: list[float] = []
+
+    def slow(*arguments: Any) -> Any:
+        begun.append(time.monotonic())
+        time.sleep(0.3)
+        return made(*arguments)
+
+    monkeypatch.setattr(engine, "public_material", slow)
+    await world.bring_up()
+    statement = world.governance.keygen(TERMS)
+    world.govern(statement)
+    (asked,) = world.ask(Keygen(statement))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(world.process(asked), 0.1)
+    first, second = await asyncio.gather(world.process(asked), world.process(asked))
+    assert world.open_answer(first).core.encode() == world.open_answer(second).core.encode()
+    assert len(begun) == 1 and world.keeper.vault is not None and world.keeper.vault.keys == (asked.id,)
+
+
+async def test_a_generation_that_fails_can_be_asked_for_again(
+    world: World, cached_engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure is an error and no vote; nothing of it stays in the vault."""
+    made = engine.public_material
+
+    def broken(*_: Any) -> Any:
+        raise tfhers.TfheError("no memory")
+
+    await world.bring_up()
+    statement = world.governance.keygen(TERMS)
+    world.govern(statement)
+    (asked,) = world.ask(Keygen(statement))
+    monkeypatch.setattr(engine, "public_material", broken)
+    failed = await world.process(asked)
+    assert (failed.code, failed.detail, failed.answer) == ("service.internal", "TfheError", b"")
+    assert world.keeper.vault is not None and world.keeper.vault.keys == ()
+    monkeypatch.setattr(engine, "public_material", made)
+    assert world.open_answer(await world.process(asked)).core.refusal is None
+
+
+async def test_two_keys_of_one_reply_name_the_manifest_in_it(world: World, cached_engine: Any) -> None:
+    """Whichever of the two answers lands, the manifest that it pins is one that the host was given."""
+    await world.bring_up()
+    statements = [world.governance.keygen(TERMS), world.governance.keygen(TERMS)]
+    world.govern(*statements)
+    shown = world.ask(*map(Keygen, statements))
+    await world.advance()
+    await world.show(shown[0].height)
+    bodies = [Body(asked.counter, asked.body, ()) for asked in shown]
+    outcomes, update = await world.keeper.process(shown[0].height, bodies)
+    assert update is not None and {item.id for item in update.objects} == {bytes(32), *(asked.id for asked in shown)}
+    pins = {world.open_answer(outcome).context.manifest for outcome in outcomes}
+    assert pins == {(3, hashlib.sha256(update.manifest).digest())}
+    assert [outcome.counter for outcome in outcomes] == [asked.counter for asked in shown]

@@ -169,7 +169,7 @@ async def test_a_binding_for_another_key_or_acl(world: World, key_id: bytes, pac
 async def test_coprocessors_that_were_replaced(world: World, key_id: bytes, packed: bytes) -> None:
     """The set in force is the newest that governance named."""
     request = world.public(key_id, packed)
-    policy = replace(world.coprocessors.policy, signers=world.coprocessors.policy.signers[2:] + (b"\x01" * 20,))
+    policy = replace(world.coprocessors.policy, signers=(*world.coprocessors.policy.signers[2:], b"\x01" * 20))
     world.govern(world.governance.set_coprocessors(replace(policy, threshold=1)))
     assert await refused(world, request, packed) == "binding"
 

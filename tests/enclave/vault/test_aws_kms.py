@@ -271,6 +271,35 @@ async def test_an_error_of_aws_is_named(
     assert (refusal.code, refusal.detail) == ("vault.kms_denied", "AccessDeniedException")
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (500, {"__type": "KMSInternalException"}, "vault.kms_unreachable"),
+        (400, {"__type": "com.amazonaws.kms#ThrottlingException"}, "vault.kms_unreachable"),
+        (400, {"__type": "Disabled\nException"}, "vault.kms_denied"),
+        (403, b"<html>", "vault.kms_denied"),
+        (503, b"", "vault.kms_unreachable"),
+        (302, [], "vault.kms_denied"),
+    ],
+)
+async def test_what_passes_by_itself_is_told_apart(
+    status: int,
+    body: Any,
+    code: str,
+    liar: tuple[Double, Path],
+    key_service: KeyService,
+    nsm: Nsm,
+    folder: Path,
+    state: Path,
+) -> None:
+    """A service in trouble is worth another try, a refusal is not; a redirect is never followed."""
+    double, path = liar
+    double.status, double.edit = status, lambda answer: body
+    refusal = await _refusal(client(key_service, nsm, folder, path, state))
+    assert refusal.code == code and "\n" not in refusal.detail
+    assert len(double.seen) == 1
+
+
 # --- the envelope ---
 
 

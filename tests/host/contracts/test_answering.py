@@ -489,6 +489,22 @@ def test_two_manifests_with_one_number_are_refused(world: World) -> None:
     assert world.record(found.counter).state == PENDING
 
 
+def test_a_late_answer_still_pins_its_manifest(four: World) -> None:
+    """The vault has changed with the answer, whether the request still needed it or not."""
+    request, found = asked_of(four)
+    late = four.parties[3]
+    assert four.vote([say(four, party, found, request) for party in four.parties[:3]])[-1] == "final"
+    core = late.public_core(found.id, request, VALUES)
+    assert four.vote([late.answer(core, four.head, manifest=(2, b"\x02" * 32))]) == ["fhevm.answer_late"]
+    assert four.party_record(4).manifest_serial == 2
+    assert four.vote([late.answer(core, four.head, manifest=(2, b"\x03" * 32))]) == ["fhevm.manifest"]
+    again = four.parties[0].answer(
+        four.parties[0].public_core(found.id, request, VALUES), four.head, manifest=(3, b"\x03" * 32)
+    )
+    assert four.vote([again]) == ["counted"]
+    assert four.party_record(1).manifest_serial == 3
+
+
 def test_a_refused_answer_pins_nothing(world: World) -> None:
     """Only an answer that counts moves the pin."""
     request, found = asked_of(world)

@@ -112,6 +112,13 @@ def test_an_authoriser_must_be_allowed_by_genesis(tmp_path: Path) -> None:
     world.state.close()
 
 
+def test_keys_have_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit no key generation is decided, also while earlier ones are not final."""
+    monkeypatch.setattr(governing, "LIMITS", replace(LIMITS, keys=2))
+    assert world.govern(world.governance.keygen(TERMS)) == "ok"
+    assert world.govern(world.governance.keygen(TERMS)) == "fhevm.keys_full"
+
+
 def test_only_known_keys_are_retired_and_once(world: World) -> None:
     """A statement about no key is refused, and so is a second one about the same."""
     assert world.govern(world.governance.retire(bytes(32))) == "fhevm.key_unknown"

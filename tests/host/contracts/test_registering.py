@@ -139,6 +139,15 @@ def test_the_hash_must_be_that_blocks(admitted: World) -> None:
     assert admitted.register(party, signed) == "document.nonce"
 
 
+def test_a_block_whose_hash_was_never_told_serves_nobody(admitted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the engine's word for a block's hash there is no nonce to compare with."""
+    told = admitted.context
+    with monkeypatch.context() as silent:
+        silent.setattr(admitted, "context", lambda *which: replace(told(*which), block_hash=b""))
+        admitted.block()
+    assert attempt(admitted) == "registration.block"
+
+
 # --- the claims ---
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cipherkeep_attestation import cbor
-from cipherkeep_attestation.errors import Malformed
+from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.layout import EXPIRED, FINAL, PENDING
 from cipherkeep_attestation.statements.request import Keygen, Origin, Request, request_digest, request_id
@@ -415,26 +415,46 @@ def test_a_repeated_request_is_told_its_counter_when_the_queue_is_full(
     assert world.ask(asked).duplicate is True
 
 
-def test_check_refuses_cheaply(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a transaction enters the pool: form, key, room; and nothing is written."""
+def checked(world: World, name: str, body: dict[str, Any]) -> str:
     view = ContractState(world.state, "one")
-    context = world.context(world.height, b"\x5e" * 32)
+    try:
+        world.contract.check(view, world.context(world.height, b"\x5e" * 32), name, body)
+    except (ContractRefusal, EvidenceError) as refusal:
+        return refusal.code
+    return "ok"
 
-    def check(name: str, body: dict[str, object]) -> str:
-        try:
-            world.contract.check(view, context, name, body)
-        except (ContractRefusal, Malformed) as refusal:
-            return refusal.code
-        return "ok"
 
+def test_requests_are_checked_before_they_wait(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Form, key and room are judged before a transaction enters the pool; the committed state cannot be written."""
     asked = world.public(1)
-    assert check("public_decrypt", {"request": asked.encode()}) == "ok"
-    assert check("public_decrypt", {"request": b"\xff"}).startswith("encoding.")
-    assert check("nothing", {}) == "fhevm.message"
+    assert checked(world, "public_decrypt", {"request": asked.encode()}) == "ok"
+    assert checked(world, "public_decrypt", {"request": b"\xff"}).startswith("encoding.")
     strange = replace(asked, key_id=bytes(32))
-    assert check("public_decrypt", {"request": strange.encode()}) == "fhevm.key_unknown"
+    assert checked(world, "public_decrypt", {"request": strange.encode()}) == "fhevm.key_unknown"
     limited(monkeypatch, pending=0)
-    assert check("public_decrypt", {"request": asked.encode()}) == "fhevm.queue_full"
+    assert checked(world, "public_decrypt", {"request": asked.encode()}) == "fhevm.queue_full"
+
+
+def test_other_messages_need_a_signature_that_counts(world: World) -> None:
+    """Strangers do not fill the pool with statements, registrations and answers."""
+    governance, party = world.governance, world.parties[0]
+    assert checked(world, "nothing", {}) == "fhevm.message"
+    assert checked(world, "freshness", {}) == "ok"  # the block says what is wrong with it: it costs nothing
+    assert checked(world, "govern", {"statement": governance.admit("beta")}) == "ok"
+    later = governance.admit("gamma", serial=world.control().serial + 2)
+    assert checked(world, "govern", {"statement": later}) == "ok"  # the one before it may be waiting too
+    assert checked(world, "govern", {"statement": governance.admit("x", serial=1)}) == "governance.serial"
+    weak = governance.admit("beta", signers=governance.keys[:1])
+    assert checked(world, "govern", {"statement": weak}) == "governance.quorum"
+    signed = world.honest_registration(party)
+    assert checked(world, "register", {"party": "alpha", "registration": signed}) == "ok"
+    assert checked(world, "register", {"party": "omega", "registration": signed}) == "fhevm.party_unknown"
+    assert checked(world, "register", {"party": "alpha", "registration": signed[:-1] + b"\x00"}) == "cose.signature"
+    core = party.keygen_core(world.key_id)
+    good, stranger = party.answer(core, world.head), party.answer(core, world.head, party=2)
+    assert checked(world, "answer", {"answers": [stranger, b"\x00", good]}) == "ok"
+    assert checked(world, "answer", {"answers": [stranger, b"\x00"]}) == "answer.party"
+    assert checked(world, "answer", {"answers": []}) == "encoding.schema"
 
 
 # --- expiry ---

@@ -10,7 +10,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cipherkeep_host.coprocessor.requests import Compute, Inputs, compute_digest
 from cipherkeep_host.coprocessor.server import Loaded, Published, Service
 from cipherkeep_host.coprocessor.service import Coprocessor
 from cipherkeep_host.coprocessor.signer import Signer
-from cipherkeep_host.coprocessor.supervisor import Limits, Supervisor
+from cipherkeep_host.coprocessor.supervisor import Limits, Supervisor, worker_command
 from cipherkeep_host.coprocessor.table import Table
 from cipherkeep_host.store.blobs import Folder
 from cipherkeep_host.store.blobs import Limits as StoreLimits
@@ -157,13 +157,9 @@ class Served:
         return tuple(self.keys.client.decrypt_packed(packed))  # type: ignore[return-value]
 
 
-def make_worker(keys: Keys, **limits: Any) -> Supervisor:
-    return Supervisor(
-        public_key=keys.public_file,
-        server_key=keys.server_file,
-        crs=keys.crs_file,
-        limits=replace(Limits(), **limits),
-    )
+def make_worker(keys: Keys) -> Supervisor:
+    command = worker_command(public_key=keys.public_file, server_key=keys.server_file, crs=keys.crs_file)
+    return Supervisor(command, limits=Limits(start=240, job=120))
 
 
 @pytest.fixture

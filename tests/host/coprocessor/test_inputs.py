@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
-from cipherkeep_attestation.statements import eip712
 from cipherkeep_attestation.statements.binding import verify_binding
 from cipherkeep_attestation.statements.governance import Coprocessors
 from cipherkeep_host.coprocessor import bindings, handles
 
-import tfhers
-from tests.host.coprocessor.conftest import ALICE, BOB, CONTRACT, KEY_ID, SIGNER, Keys, Served, make_worker
+from tests.host.coprocessor.conftest import ALICE, BOB, KEY_ID, SIGNER, Served
 from tests.simulators.coprocessor import TERMS
 
 POLICY = Coprocessors((SIGNER.address,), 1)
@@ -102,28 +99,3 @@ async def _restart(served: Served, rows: list[dict[str, Any]]) -> None:
     a, _, b = (bytes.fromhex(row["handle"]) for row in rows)
     assert await served.value((await served.compute("sub", a, b)).json()) == ("uint64", 40)
     assert served.worker.pid != pid
-
-
-async def test_a_list_that_takes_too_long_is_poison(keys: Keys, short_folder: Path) -> None:
-    """A job beyond its time kills the worker; after the second time it is refused at once, and others are served."""
-    worker = make_worker(keys, job=0.05)
-    async with Served(keys, short_folder, worker) as served:
-        data = served.prove(("bool", 1))
-        refused = await served.send(data)
-        assert (refused.status_code, refused.json()["code"]) == (422, "coprocessor.poison")
-        assert worker.kills == 2
-        assert (await served.send(data)).json()["code"] == "coprocessor.poison"
-        assert worker.kills == 2
-        worker._limits = make_worker(keys)._limits
-        assert (await served.send(served.prove(("bool", 0)))).status_code == 200
-    await worker.close()
-    assert worker.pid is None
-
-
-def test_the_reference_seed_signs_nothing_else(keys: Keys) -> None:
-    """The test's string is not the one that a coprocessor publishes."""
-    from cipherkeep_host.coprocessor.reference_string import seed_of
-
-    assert seed_of(512) != seed_of(2048)
-    assert tfhers.Crs.from_bytes(keys.crs_file.read_bytes()).bits == 512
-    assert ALICE.address != CONTRACT and eip712.checksum(ALICE.address).startswith("0x")

@@ -11,9 +11,10 @@ import grpc.aio
 import pytest
 from cipherkeep_wire.channel import AttestedChannel, client
 from cipherkeep_wire.errors import ServiceError
+from cipherkeep_wire.limits import Limits
 from cipherkeep_wire.transport import Address, Stream, connect, forward, listen, relay
 
-from tests.wire.world import World, echo, failure
+from tests.wire.world import World, echo, failure, make_world
 
 
 async def until(condition: object, seconds: float = 5) -> None:
@@ -208,3 +209,51 @@ async def test_a_closed_channel_renews_nothing(world: World) -> None:
         with pytest.raises(ServiceError) as refusal:
             await channel.renew()
         assert refusal.value.code == "channel.closed"
+
+
+async def test_a_quiet_channel_stays_connected() -> None:
+    """Pings keep an idle connection known to be alive, and the server does not take them for an attack."""
+    cables: list[Stream] = []
+    with make_world(Limits(keepalive=0.2, keepalive_timeout=1)) as world:
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            cables.append((reader, writer))
+            await relay((reader, writer), await connect(world.grpc))
+
+        front = Address("unix", str(world.folder / "front.sock"))
+        async with world.serving(), await listen(front, carry), await world.dial(grpc_address=front) as channel:
+            first = channel.session.session_id
+            await asyncio.sleep(2)
+            assert await echo(channel) == b"x"
+            assert channel.session.session_id == first
+            assert len(cables) == 1
+
+
+async def test_a_proxy_that_stops_moving_bytes_is_noticed() -> None:
+    """A connection that hangs without ending fails its calls after the ping's deadline, and is replaced."""
+    with make_world(Limits(keepalive=0.5, keepalive_timeout=0.5)) as world:
+        moving = asyncio.Event()
+        moving.set()
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while data := await reader.read(65536):
+                await moving.wait()
+                writer.write(data)
+
+        async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            far = await connect(world.grpc)
+            try:
+                await asyncio.gather(pump(reader, far[1]), pump(far[0], writer))
+            finally:
+                far[1].transport.abort()
+
+        front = Address("unix", str(world.folder / "front.sock"))
+        async with world.serving(), await listen(front, carry), await world.dial(grpc_address=front) as channel:
+            assert await echo(channel) == b"x"
+            moving.clear()
+            begun = asyncio.get_running_loop().time()
+            call = channel.grpc.unary_unary("/test.Service/Echo")(b"x", timeout=30)
+            assert await failure(call) == (grpc.StatusCode.UNAVAILABLE, "")
+            assert asyncio.get_running_loop().time() - begun < 20
+            moving.set()
+            await eventually(channel)

@@ -96,3 +96,16 @@ def test_tls_1_2_serves_nobody(first: str, expected: str) -> None:
         timeout=60,
     )
     assert done.stdout.strip() == expected, done.stderr
+
+
+@pytest.mark.parametrize("program", ["cipherkeep_enclave.__main__", "cipherkeep_host.connector.__main__"])
+def test_both_ends_import_the_wire_before_grpc(program: str) -> None:
+    """The programs that end the channel load gRPC after its cipher list was set."""
+    found = subprocess.run(
+        [sys.executable, "-c", f"import {program}, sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout.split()
+    assert found.index("cipherkeep_wire") < found.index("grpc")

@@ -31,7 +31,7 @@ class ClientKey:
 
     @staticmethod
     def from_seed(seed: bytes | Seed, *, parameters: str = ..., tag: bytes = b"") -> ClientKey:
-        """Expand a 32-byte seed (0.1 ms). Same seed and parameters, same key; `tag` (at most 1024 bytes) is
+        """Expand a 32-byte seed (16 microseconds). Same seed and parameters, same key; `tag` (at most 1024 bytes) is
         carried by keys and ciphertexts, TFHE-rs does not judge it."""
 
     @property
@@ -48,7 +48,7 @@ class ClientKey:
 
     def decrypt_packed(self, data: bytes, *, expected: str | None = None, index: int = 0) -> tuple[str, int]:
         """Decrypt element `index` of a packed list (`CompressedCiphertextList`) directly: no server key, no
-        bootstrapping, about 6 microseconds for a uint64, GIL held. Returns type name and value.
+        bootstrapping, about 8 microseconds for a uint64, GIL held. Returns type name and value.
 
         FormatError: not such a list, no such element, or of a type other than `expected`. A list made under
         another key, or altered in its coefficients, decrypts to some other value: ciphertexts carry no
@@ -110,7 +110,7 @@ class Crs:
 
     @staticmethod
     def generate(bits: int, seed: bytes | Seed) -> Crs:
-        """Make one for lists of at most `bits` plaintext bits (1 to 2048; 2048 take about 12 s). Deterministic.
+        """Make one for lists of at most `bits` plaintext bits (1 to 2048; 2048 take about 8 s). Deterministic.
         Whoever knows the seed can forge proofs: it must be as secret as a key, or be forgotten."""
 
     @staticmethod

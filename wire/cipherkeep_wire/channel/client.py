@@ -246,6 +246,8 @@ def _client_options(limits: Limits) -> list[tuple[str, int | str]]:
         ("grpc.keepalive_time_ms", int(limits.keepalive * 1000)),
         ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
+        # Pings that measure bandwidth count too: while one is unanswered no other is sent, and it would have a minute.
+        ("grpc.http2.ping_timeout_ms", int(limits.keepalive_timeout * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", int(limits.connect_timeout * 1000)),  # in truth the time that one try has

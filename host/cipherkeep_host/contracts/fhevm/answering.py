@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cipherkeep_attestation import cbor
+from cipherkeep_attestation import cbor, cose
 from cipherkeep_attestation.errors import EvidenceError, Refused
 from cipherkeep_attestation.statements import answer as answers
 from cipherkeep_attestation.statements import layout, request
@@ -25,20 +25,19 @@ from cipherkeep_host.contracts.fhevm.records import KeyRow, Records, Vote, numbe
 from cipherkeep_host.contracts.fhevm.requesting import statement_of
 from cipherkeep_host.contracts.interface import Body, Context, ContractRefusal, ContractState
 
-COUNTED, FINAL, EQUIVOCATION = "counted", "final", "fhevm.equivocation"
+COUNTED, FINAL, LATE, EQUIVOCATION = "counted", "final", "fhevm.answer_late", "fhevm.equivocation"
 
 
 def answer(state: ContractState, context: Context, body: Body) -> bytes:
     """Judge every answer of a message, in order; the verdicts."""
-    reader = cbor.sequence(cbor.raw(1, answers.MAX_ANSWER), LIMITS.answers, least=1)
     records = Records(state)
     verdicts: list[list[bytes | str | None]] = []
-    for data in cbor.fields(dict(body), answers=reader)["answers"]:
+    for data in _answers(body):
         identity: bytes | None = None
         try:
             claimed = answers.unverified(data)
             identity = claimed.core.id
-            verdict = _judge(records, context, data, claimed.context.party)
+            verdict = _judge(records, context, data, claimed)
         except (ContractRefusal, EvidenceError) as refusal:
             # Raised before anything is written: see `_judge`.
             verdict = refusal.code
@@ -46,45 +45,67 @@ def answer(state: ContractState, context: Context, body: Body) -> bytes:
     return cbor.encode(verdicts)
 
 
-def _judge(records: Records, context: Context, data: bytes, index: int) -> str:
-    """The verdict on one answer. All refusals come first, then all writes."""
-    party = records.party(index)
-    if party is None or party.evidence_key is None or party.signing_key is None:
-        raise Refused("answer.party", f"party {index}")
-    opened = Answer.open(data, evidence_key=party.evidence_key)
-    if party.registration is None:
-        raise ContractRefusal("fhevm.party_lapsed", party.name)
+def _answers(body: Body) -> tuple[bytes, ...]:
+    reader = cbor.sequence(cbor.raw(1, answers.MAX_ANSWER), LIMITS.answers, least=1)
+    found: tuple[bytes, ...] = cbor.fields(dict(body), answers=reader)["answers"]
+    return found
+
+
+def _judge(records: Records, context: Context, data: bytes, opened: Answer) -> str:
+    """The verdict on one answer, which was read from `data`. All refusals come first, then all writes."""
+    index = opened.context.party
+    party = _voter(records, opened, data)
     counter = records.counter_of(opened.core.id)
     if counter is None:
         raise Refused("answer.request", opened.core.id.hex())
-    digest = answers.answer_hash(data)
-    before = records.vote(counter, index)
-    if before is not None:
-        return _again(records, context, counter, index, before, opened.core, data)
-    record = records.request(counter)
-    _check_context(records, context, party, record, opened)
-    terms, asked = _asked(records, counter)
-    judge_core(opened.core, asked, terms=terms, signer=signer_of(party.signing_key))
-    records.put_vote(
-        counter,
-        index,
-        Vote(opened.core.digest(), opened.core.agreement(), digest, len(data), refusal=opened.core.refusal is not None),
-    )
-    records.put_answer(digest, data)
+    record, before = records.request(counter), records.vote(counter, index)
+    if before is not None and (before.void or before.core != opened.core.digest()):
+        return _contradicted(records, counter, index, before, opened.core, data)
+    _check_enclave(party, opened)
+    if before is None and record.state == layout.PENDING:
+        _check_head(records, context, record, opened)
+        terms, asked = _asked(records, counter)
+        assert party.signing_key is not None  # registered together with the evidence key
+        judge_core(opened.core, asked, terms=terms, signer=signer_of(party.signing_key))
+        _cast(records, counter, index, opened.core, data)
     _pin_manifest(records, index, party, opened)
-    return _tally(records, context, counter, record, opened.core)
+    if record.state == layout.PENDING:
+        # Counted anew also when the vote stood before: a party that had lapsed may have registered again.
+        return _tally(records, context, counter, record, opened.core)
+    return COUNTED if before is not None else LATE
 
 
-def _again(
-    records: Records, context: Context, counter: int, index: int, before: Vote, core: Core, data: bytes
-) -> str:
-    """A party that has voted speaks again: the same is fine at any time, anything else is evidence against it."""
+def _voter(records: Records, opened: Answer, data: bytes) -> PartyRecord:
+    """The party that signed this answer and may vote."""
+    party = records.party(opened.context.party)
+    if party is None or party.evidence_key is None:
+        raise Refused("answer.party", f"party {opened.context.party}")
+    # The signed payload is what `opened` was read from: verified here, and not read a second time.
+    cose.open1(data, public_key=party.evidence_key, limit=answers.MAX_ANSWER)
+    if party.registration is None:
+        raise ContractRefusal("fhevm.party_lapsed", party.name)
+    return party
+
+
+def check(state: ContractState, body: Body) -> None:
+    """Before a message enters the pool: at least one of its answers is signed by a party that may vote."""
+    records = Records(state)
+    refusal: ContractRefusal | EvidenceError | None = None
+    for data in _answers(body):
+        try:
+            _voter(records, answers.unverified(data), data)
+        except (ContractRefusal, EvidenceError) as caught:
+            refusal = refusal or caught
+        else:
+            return
+    assert refusal is not None
+    raise refusal
+
+
+def _contradicted(records: Records, counter: int, index: int, before: Vote, core: Core, data: bytes) -> str:
+    """A party that has voted says something else: evidence against it, at any time; once is enough."""
     if before.void:
         raise ContractRefusal("fhevm.vote_void", f"party {index}")
-    if core.digest() == before.core:
-        record = records.request(counter)
-        # Counted anew, because a party that had lapsed may have registered again.
-        return _tally(records, context, counter, record, core) if record.state == layout.PENDING else COUNTED
     digest = answers.answer_hash(data)
     records.put_vote(counter, index, replace(before, void=True))
     records.put_answer(digest, data)
@@ -93,23 +114,31 @@ def _again(
     return EQUIVOCATION
 
 
-def _check_context(
-    records: Records, context: Context, party: PartyRecord, record: RequestRecord, opened: Answer
-) -> None:
-    said = opened.context
-    if said.configuration != party.configuration:
+def _check_enclave(party: PartyRecord, opened: Answer) -> None:
+    """The enclave runs under the registered configuration, and its vault is no second copy."""
+    if opened.context.configuration != party.configuration:
         raise ContractRefusal("fhevm.answer_configuration", party.name)
-    if record.state != layout.PENDING:
-        raise ContractRefusal("fhevm.answer_late", record.state)
+    serial, digest = opened.context.manifest
+    if serial == party.manifest_serial and digest != party.manifest:
+        raise ContractRefusal("fhevm.manifest", f"{serial}, another digest")
+
+
+def _check_head(records: Records, context: Context, record: RequestRecord, opened: Answer) -> None:
+    """The answer's head is a header of this chain under which the request can have been proven."""
+    said = opened.context
     # The request is proven under the header after its block, at the earliest.
     if not record.height < said.head_height < context.height:
         raise ContractRefusal("fhevm.answer_head", f"head {said.head_height}, request {record.height}")
     known = records.index("hashes").get(number(said.head_height))
     if known is not None and known != said.head_hash:
         raise ContractRefusal("fhevm.answer_fork", f"head {said.head_height}")
-    serial, digest = said.manifest
-    if serial == party.manifest_serial and digest != party.manifest:
-        raise ContractRefusal("fhevm.manifest", f"{serial}, another digest")
+
+
+def _cast(records: Records, counter: int, index: int, core: Core, data: bytes) -> None:
+    digest = answers.answer_hash(data)
+    vote = Vote(core.digest(), core.agreement(), digest, len(data), refusal=core.refusal is not None)
+    records.put_vote(counter, index, vote)
+    records.put_answer(digest, data)
 
 
 def _asked(records: Records, counter: int) -> tuple[KeyTerms, request.Request]:
@@ -124,6 +153,7 @@ def _asked(records: Records, counter: int) -> tuple[KeyTerms, request.Request]:
 
 
 def _pin_manifest(records: Records, index: int, party: PartyRecord, opened: Answer) -> None:
+    """The record follows the vault, also where the answer itself came too late: the vault has changed by then."""
     serial, digest = opened.context.manifest
     if serial > party.manifest_serial:
         records.put_party(index, replace(party, manifest_serial=serial, manifest=digest))

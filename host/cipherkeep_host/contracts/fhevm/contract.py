@@ -46,11 +46,17 @@ class Fhevm(Contract):
         raise ContractRefusal("fhevm.message", name)
 
     def check(self, state: ContractState, context: Context, name: str, body: Body) -> None:
-        """Requests are judged by form, key and room; other messages by their name. The rest is the block's."""
-        if name not in MESSAGES:
-            raise ContractRefusal("fhevm.message", name)
+        """Requests: form, key and room. Others: whether somebody signed who may. The rest is the block's."""
         if name in REQUESTS:
             requesting.check(state, context, name, body)
+        elif name == ANSWER:
+            answering.check(state, body)
+        elif name == GOVERN:
+            governing.check(state, body)
+        elif name == REGISTER:
+            registering.check(state, body)
+        elif name != FRESHNESS:
+            raise ContractRefusal("fhevm.message", name)
 
     def begin_block(self, state: ContractState, context: Context) -> None:
         """Remember the block."""

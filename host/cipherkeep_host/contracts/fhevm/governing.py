@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import replace
 
 from cipherkeep_attestation import cbor
+from cipherkeep_attestation.errors import Untrusted
 from cipherkeep_attestation.statements import governance, layout
 from cipherkeep_attestation.statements.configuration import Genesis
 from cipherkeep_attestation.statements.governance import KeyTerms, Releases, Statement
@@ -16,7 +17,7 @@ from cipherkeep_attestation.statements.layout import PartyRecord
 from cipherkeep_attestation.statements.registration import measurements_digest
 
 from cipherkeep_host.contracts.fhevm.limits import LIMITS
-from cipherkeep_host.contracts.fhevm.records import COPROCESSORS, RELEASES, Records, number
+from cipherkeep_host.contracts.fhevm.records import COPROCESSORS, KEYGENS, RELEASES, Records, number
 from cipherkeep_host.contracts.interface import Body, ContractRefusal, ContractState
 
 NO_NONCE = bytes(32)  # stands in `freshness` from the admission on, since keys of a collection only rise
@@ -25,7 +26,7 @@ NO_NONCE = bytes(32)  # stands in `freshness` from the admission on, since keys 
 def govern(state: ContractState, body: Body) -> bytes:
     """Take the next statement in. Every refusal comes before the first write."""
     records = Records(state)
-    data = cbor.fields(dict(body), statement=cbor.raw(1, governance.MAX_STATEMENT))["statement"]
+    data = _statement(body)
     control = records.control()
     genesis, digest = records.genesis()
     statement = governance.verify(
@@ -53,17 +54,35 @@ def _take_effect(records: Records, genesis: Genesis, statement: Statement) -> No
         case governance.ADMIT_PARTY:
             _admit(records, content["name"])
         case governance.KEYGEN:
-            check_terms(genesis, content)
+            _expect_key(records, genesis, content)
         case governance.RETIRE_KEY:
             _retire(records, content["key_id"])
         case governance.LIFT_FREEZE:
             pass  # for enclaves: the chain itself never freezes
 
 
-def check_terms(genesis: Genesis, terms: KeyTerms) -> None:
-    """The key's authorisers are allowed in this instance. `ContractRefusal("fhevm.authoriser")`."""
+def _expect_key(records: Records, genesis: Genesis, terms: KeyTerms) -> None:
+    """The key's authorisers are allowed in this instance, and there is room: a statement makes at most one key."""
     if terms.public_decrypt == governance.INSECURE_ALLOW_ALL and not genesis.insecure_allow_all:
         raise ContractRefusal("fhevm.authoriser", terms.public_decrypt)
+    expected = records.count(KEYGENS)
+    if expected >= LIMITS.keys:
+        raise ContractRefusal("fhevm.keys_full", f"{LIMITS.keys}")
+    records.set_count(KEYGENS, expected + 1)
+
+
+def check(state: ContractState, body: Body) -> None:
+    """Before a message enters the pool: governors have signed it, and its number is still to come."""
+    records = Records(state)
+    genesis, digest = records.genesis()
+    found = governance.verify(_statement(body), governors=genesis.governors, instance=state.instance, genesis=digest)
+    if found.serial <= records.control().serial:
+        raise Untrusted("governance.serial", f"{found.serial} is in force")
+
+
+def _statement(body: Body) -> bytes:
+    data: bytes = cbor.fields(dict(body), statement=cbor.raw(1, governance.MAX_STATEMENT))["statement"]
+    return data
 
 
 def _lapse(records: Records, releases: Releases) -> None:

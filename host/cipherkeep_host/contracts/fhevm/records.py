@@ -21,7 +21,8 @@ them (`/index/INSTANCE/NAME` with the key) and must check what is found against 
 | `nonces` | index of a party | height of the block that last wrote its nonce |
 | `hashes` | height | hash of that block, for the newest ones |
 | `queue` | height ‖ 0 or 1 ‖ counter | at that height the request expires (0), or its body is dropped (1) |
-| `counts` | `pending`, `inboxed`, sender | open requests; last counter in an inbox; open requests of a sender |
+| `counts` | `pending`, sender | open requests of all, and of a sender |
+| `counts` | `inboxed`, `keygens` | last counter in an inbox; key generations that governance decided |
 
 Numbers in keys are eight bytes, big-endian; numbers as values too.
 """
@@ -42,7 +43,7 @@ from cipherkeep_host.contracts.fhevm.limits import LIMITS
 from cipherkeep_host.contracts.interface import Collection, ContractRefusal, ContractState, Index
 
 GENESIS, COPROCESSORS, RELEASES = b"genesis", b"coprocessors", b"releases"
-PENDING, INBOXED = b"pending", b"inboxed"
+PENDING, INBOXED, KEYGENS = b"pending", b"inboxed", b"keygens"
 EXPIRY, DROP = 0, 1
 
 
@@ -225,9 +226,9 @@ class Records:
 
     def votes(self, counter: int) -> list[tuple[int, Vote]]:
         """All votes on a request, by party."""
-        start = number(counter)
-        rows = self.index("votes").items(start, LIMITS.parties)
-        return [(int.from_bytes(key[8:], "big"), Vote.decode(data)) for key, data in rows if key[:8] == start]
+        parties = range(1, self.collection(layout.PARTIES).last_key() + 1)
+        votes = ((index, self.vote(counter, index)) for index in parties)
+        return [(index, vote) for index, vote in votes if vote is not None]
 
     def put_answer(self, digest: bytes, data: bytes) -> None:
         """Keep a signed answer's bytes."""

@@ -23,9 +23,8 @@ from cipherkeep_host.contracts.interface import Body, Context, ContractRefusal, 
 def register(state: ContractState, context: Context, body: Body) -> bytes:
     """Judge a registration at the block's time and write what it fixes. Keys are fixed by the first, for ever."""
     records = Records(state)
-    found = cbor.fields(dict(body), party=cbor.text(64), registration=cbor.raw(1, registration.MAX_REGISTRATION))
-    index, record = records.party_named(found["party"])
-    data = found["registration"]
+    name, data = _registration(body)
+    index, record = records.party_named(name)
     claims = registration.read(data).claims
     if claims.party != record.name:
         raise ContractRefusal("fhevm.registration_party", claims.party)
@@ -60,6 +59,18 @@ def register(state: ContractState, context: Context, body: Body) -> bytes:
     for key in (claims.evidence_key, claims.signing_key):
         records.index("holders").put(key, number(index))
     return cbor.encode({"index": index})
+
+
+def check(state: ContractState, body: Body) -> None:
+    """Before a registration enters the pool: the party is admitted, and the evidence key signed."""
+    name, data = _registration(body)
+    Records(state).party_named(name)
+    registration.read(data)
+
+
+def _registration(body: Body) -> tuple[str, bytes]:
+    found = cbor.fields(dict(body), party=cbor.text(64), registration=cbor.raw(1, registration.MAX_REGISTRATION))
+    return found["party"], found["registration"]
 
 
 def _recent_hash(records: Records, context: Context, height: int) -> bytes:

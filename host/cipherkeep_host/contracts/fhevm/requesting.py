@@ -86,8 +86,6 @@ def statement_of(records: Records, asked: Keygen) -> tuple[int, governance.KeyTe
 def _authorise(records: Records, context: Context, asked: Request) -> None:
     if isinstance(asked, Keygen):
         statement_of(records, asked)
-        if len(records.key_ids()) >= LIMITS.keys:
-            raise ContractRefusal("fhevm.keys_full", f"{LIMITS.keys}")
         return
     authorise(
         asked,

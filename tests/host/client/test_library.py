@@ -1,0 +1,179 @@
+"""The client library from encryption to a verified answer: real ciphertexts, the real contract, a simulated enclave."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import coincurve
+import pytest
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.statements import layout, request
+from cipherkeep_attestation.statements.governance import Coprocessors
+from cipherkeep_host.client.library import Client
+from cipherkeep_host.client.user_decryption import UserKey
+from cipherkeep_host.client.verification import Trust
+from cipherkeep_host.coprocessor.server import Published
+from cipherkeep_host.coprocessor.supervisor import Supervisor
+from cipherkeep_host.errors import HostError
+from cipherkeep_wire.transport import Address
+
+from tests.host.client.test_user_decryption import seal
+from tests.host.connector.simulated import ProvenWorld, SimulatedNode
+from tests.host.coprocessor.conftest import ALICE, BOB, CONTRACT, SIGNER, Keys, Served, make_worker
+from tests.simulators.contract import RELEASE
+from tests.simulators.coprocessor import TERMS
+
+
+class Setting:
+    """World, node, coprocessor, client; the enclave is played by `answer`."""
+
+    def __init__(self, world: ProvenWorld, served: Served) -> None:
+        self.world = world
+        self.served = served
+        self.node = SimulatedNode(world)
+        self.party = world.parties[0]
+        trust = Trust(world.chain.root(), "one", world.governance.genesis, timedelta(minutes=10))
+        self.client = Client(
+            node=self.node,
+            trust=trust,
+            store=served.store,
+            coprocessor=Address("unix", str(served.folder / "coprocessor.sock")),
+            sender=self.node,
+            clock=lambda: world.now,
+        )
+
+    async def set_up(self) -> bytes:
+        """One party, this coprocessor, a key with the material of the test's key set."""
+        world, governance = self.world, self.world.governance
+        assert world.govern(governance.set_coprocessors(Coprocessors((SIGNER.address,), 1))) == "ok"
+        assert world.govern(governance.set_releases(RELEASE)) == "ok"
+        assert world.govern(governance.admit("alpha")) == "ok"
+        assert world.register(self.party, world.honest_registration(self.party)) == "ok"
+        statement = governance.keygen(TERMS)
+        assert world.govern(statement) == "ok"
+        asked = await self.client.request_keygen(statement)
+        rows = []
+        for kind, path in (("public_key", self.served.keys.public_file), ("server_key", self.served.keys.server_file)):
+            data = path.read_bytes()
+            rows.append([kind, hashlib.sha256(data).digest(), len(data)])
+        await self.served.store.put_file(self.served.keys.public_file)
+        crs = await self.served.store.put_file(self.served.keys.crs_file)
+        core = self.party.keygen_core(asked.id)
+        await self.vote(replace(core, result={"parameters": TERMS.parameters, "material": rows}))
+        loaded = self.served.service.loaded
+        assert loaded is not None
+        loaded.coprocessor.key_id = asked.id
+        self.served.service.loaded = replace(loaded, crs=Published(crs, 1))
+        return asked.id
+
+    async def vote(self, core: Any) -> None:
+        """The party's answer, in a block."""
+        signed = self.party.answer(core, self.world.head)
+        outcomes = await self.node.mine(("answer", {"answers": [signed]}))
+        assert outcomes[0].value[0][1] == "final"
+
+    async def answer(self, counter: int, user_key: UserKey | None = None) -> None:
+        """What an enclave would do: decrypt what the store holds, and sign."""
+        body = self.world.index("bodies", counter.to_bytes(8, "big"))
+        assert body is not None
+        asked: Any = request.decode(body)
+        record = self.world.record(counter)
+        values = []
+        for item in asked.ciphertexts:
+            packed = await self.served.store.get_bytes(item.digest, limit=1 << 16)
+            values.append(self.served.keys.client.decrypt_packed(packed))
+        if user_key is None:
+            core = self.party.public_core(record.id, asked, [value for _, value in values])
+        else:
+            handles = [item.handle for item in asked.ciphertexts]
+            payload = seal(user_key, values, handles, user=asked.user, signing=self.party.signing)
+            core = self.party.user_core(record.id, asked, payload)
+        await self.vote(core)
+
+
+@pytest.fixture
+async def setting(keys: Keys, short_folder: Path) -> AsyncIterator[Setting]:
+    world = ProvenWorld(short_folder / "chain")
+    worker: Supervisor = make_worker(keys)
+    async with Served(keys, short_folder, worker) as served:
+        made = Setting(world, served)
+        async with made.client:
+            yield made
+    await worker.close()
+    world.state.close()
+
+
+async def test_from_encryption_to_verified_answers(setting: Setting) -> None:
+    """A user encrypts, computes, has the result opened for all and for herself; each answer is verified on the way."""
+    client, node = setting.client, setting.node
+    key_id = await setting.set_up()
+    (key,) = await client.keys()
+    assert (key.id, key.terms) == (key_id, TERMS)
+    bound = await client.encrypt(key_id, [("uint64", 40), ("uint64", 2)], user=ALICE.address, contract_address=CONTRACT)
+    total = await client.compute(key_id, "add", [item.handle for item in bound], owner=ALICE.key)
+
+    asked = await client.request_public_decrypt(key_id, [total.handle, bound[0].handle])
+    with pytest.raises(HostError) as late:
+        await client.wait(asked.id, timeout=0.3)
+    assert late.value.code == "client.timeout"
+    assert (await client.state(asked.id)).record.state == layout.PENDING
+    waiting = asyncio.create_task(client.wait(asked.id, timeout=20))
+    await setting.answer(asked.counter)
+    verified = await waiting
+    assert [value for _, _, value in verified.values] == [42, 40]
+    assert verified.vouchers[0].typed_data == "PublicDecryptVerification"
+
+    await _user(setting, key_id, total.handle)
+    await _wrong(setting, key_id, total.handle)
+    node.down = True
+    with pytest.raises(HostError):
+        await client.state(asked.id)
+
+
+async def _user(setting: Setting, key_id: bytes, handle: bytes) -> None:
+    client, pair = setting.client, UserKey.generate()
+    asked = await client.request_user_decrypt(key_id, [handle], user=ALICE.key, user_key=pair, contracts=[CONTRACT])
+    await setting.answer(asked.counter, pair)
+    verified = await client.wait(asked.id, timeout=20)
+    assert await client.open(verified, user_key=pair) == ((handle, "uint64", 42),)
+    with pytest.raises(HostError) as refusal:
+        await client.open(verified, user_key=UserKey.generate())
+    assert refusal.value.code == "client.opening"
+
+
+async def _wrong(setting: Setting, key_id: bytes, handle: bytes) -> None:
+    """What does not fit is refused here, before anything is asked; a stranger's request by the chain."""
+    client = setting.client
+    for values in ([("uint8", 256)], [("uint64", -1)], [("uint7", 1)]):
+        with pytest.raises(HostError) as refusal:
+            await client.encrypt(key_id, values, user=ALICE.address, contract_address=CONTRACT)
+        assert refusal.value.code == "client.value"
+    with pytest.raises(HostError) as refusal:
+        await client.public_key(bytes(32))
+    assert refusal.value.code == "client.key_unknown"
+    with pytest.raises(HostError) as refusal:
+        await client.ciphertext(key_id, bytes(32))
+    assert refusal.value.code == "coprocessor.handle"
+    with pytest.raises(HostError) as refusal:
+        await client.request_user_decrypt(
+            key_id, [handle], user=BOB.key, user_key=UserKey.generate(), contracts=[CONTRACT]
+        )
+    assert refusal.value.code == "client.transaction_refused"
+    foreign = coincurve.PrivateKey()
+    with pytest.raises(HostError) as refusal:
+        await client.compute(key_id, "add", [handle, handle], owner=foreign)
+    assert refusal.value.code == "coprocessor.owner"
+    # A coprocessor that governance does not name.
+    governance = setting.world.governance
+    strangers = Coprocessors((b"\x01" * 20,), 1)
+    assert setting.world.govern(governance.set_coprocessors(strangers)) == "ok"
+    setting.world.block()
+    with pytest.raises(EvidenceError) as stranger:
+        await client.ciphertext(key_id, handle)
+    assert stranger.value.code == "binding.stranger"

@@ -1,0 +1,292 @@
+"""The connector between a simulated chain and an enclave that checks its evidence: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cipherkeep_attestation.statements import layout
+from cipherkeep_wire.errors import ServiceError
+
+from tests.host.connector.simulated import MATERIAL, Scene
+
+
+async def test_it_brings_an_enclave_up_and_answers(scene: Scene) -> None:
+    """From nothing: anchor, nonce, vault, registration, a key with its material, and a decryption."""
+    await scene.up()
+    record = scene.world.party_record(1)
+    assert record.registration is not None and record.manifest_serial == 1
+    await scene.generate()
+    for data in MATERIAL.values():
+        assert await scene.store.get_bytes(hashlib.sha256(data).digest(), limit=1 << 20) == data
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+    assert scene.world.party_record(1).manifest_serial == 2
+
+
+async def test_a_block_of_requests_is_one_batch(scene: Scene) -> None:
+    """The requests of a block go through the enclave together, and their answers share transactions."""
+    await scene.up()
+    await scene.generate()
+    before = len(scene.node.sent)
+    found = await scene.ask_all(*(scene.world.public(number) for number in range(1, 21)))
+    for one in found:
+        assert await scene.ended(one.counter) == layout.FINAL
+    assert scene.enclave.calls["Process"] == 2
+    assert len(scene.node.sent) - before <= 3
+    assert all(times == 1 for times in scene.enclave.processed.values())
+
+
+async def test_one_bad_request_does_not_hold_up_the_others(scene: Scene) -> None:
+    """A ciphertext that is missing leaves its own request open; it is answered once the ciphertext is there."""
+    await scene.up()
+    await scene.generate()
+    bad, good = scene.world.public(1), scene.world.public(2)
+    await scene.put(good.ciphertexts[0])
+    outcomes = await scene.node.mine(*((one.operation, {"request": one.encode()}) for one in (bad, good)))
+    first, second = (outcome.value["counter"] for outcome in outcomes)
+    assert await scene.ended(second) == layout.FINAL
+    assert scene.connector is not None
+    progress = scene.connector.progress
+    await scene.until(lambda: progress.open, "open")
+    assert scene.state(first) == layout.PENDING
+    later = await scene.ask(scene.world.public(3))
+    assert await scene.ended(later.counter) == layout.FINAL
+    await scene.put(bad.ciphertexts[0])
+    assert await scene.ended(first) == layout.FINAL
+    await scene.until(lambda: not progress.open, "closed")
+
+
+async def test_an_error_of_the_enclave_for_one_request_is_its_own(scene: Scene) -> None:
+    """When a batch is refused as a whole for good, each request is tried alone."""
+    await scene.up()
+    await scene.generate()
+    asked = [scene.world.public(number) for number in (1, 2, 3)]
+
+    def refuse(call: Any) -> None:
+        if len(call.requests) > 1 or any(asked[1].encode() == item.body for item in call.requests):
+            raise ServiceError("service.size")
+
+    scene.enclave.before["Process"] = refuse
+    found = await scene.ask_all(*asked)
+    assert [await scene.ended(found[at].counter) for at in (0, 2)] == [layout.FINAL] * 2
+    assert scene.state(found[1].counter) == layout.PENDING
+
+
+@pytest.mark.parametrize("stage", ["Status", "Advance", "Freshen", "Open", "Register", "Inbox", "Process"])
+async def test_it_goes_on_after_a_kill_at_every_stage(scene: Scene, stage: str) -> None:
+    """Wherever the connector dies, a new one on the same folder finishes the work, and the vault is the same."""
+    reached = asyncio.Event()
+
+    async def hang(_: Any) -> None:
+        reached.set()
+        await asyncio.sleep(30)
+
+    scene.enclave.before[stage] = hang
+    scene.start()
+    asking: asyncio.Task[bytes] | None = None
+    if stage in ("Inbox", "Process"):
+        await scene.up()
+        asking = asyncio.create_task(scene.generate())
+    await asyncio.wait_for(reached.wait(), 10)
+    await scene.kill()
+    scene.enclave.before.clear()
+    await scene.up()
+    await (asking or asyncio.create_task(scene.generate()))
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+
+
+@pytest.mark.parametrize("stage", ["Freshen", "Open", "Register", "Inbox", "Process"])
+async def test_it_goes_on_after_the_enclave_died_at_every_stage(scene: Scene, stage: str) -> None:
+    """A new boot of the enclave is brought up again, with the vault that the chain pins."""
+    died = asyncio.Event()
+
+    async def die(_: Any) -> None:
+        if not died.is_set():
+            died.set()
+            asyncio.get_running_loop().call_soon(restart)
+            await asyncio.sleep(30)
+
+    def restart() -> None:
+        restarting.append(asyncio.create_task(scene.enclave.restart()))
+
+    restarting: list[asyncio.Task[None]] = []
+    if stage in ("Inbox", "Process"):
+        await scene.up()
+        await scene.generate()
+    scene.enclave.before[stage] = die
+    if stage not in ("Inbox", "Process"):
+        await scene.up()
+        await scene.generate()
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+    assert died.is_set()
+    assert scene.world.party_record(1).manifest_serial == 2
+
+
+async def test_it_catches_up_from_its_own_height(scene: Scene) -> None:
+    """What came while it was away is answered, in its order, and what was done is not looked at again."""
+    await scene.up()
+    await scene.generate()
+    first = await scene.ask(scene.world.public(1))
+    assert await scene.ended(first.counter) == layout.FINAL
+    assert scene.connector is not None
+    done = scene.connector.progress
+    await scene.until(lambda: done.done >= scene.world.record(first.counter).height, "done")
+    await asyncio.sleep(0.3)
+    await scene.kill()
+    found = []
+    for number in range(2, 8):
+        found.append(await scene.ask(scene.world.public(number)))
+        scene.world.skip(3)
+    await scene.up()
+    for one in found:
+        assert await scene.ended(one.counter) == layout.FINAL
+    assert scene.enclave.processed[first.counter] == 1
+
+
+async def test_a_lost_answer_is_sent_again(scene: Scene) -> None:
+    """An answer whose transaction was included without its sender hearing of it is not answered twice."""
+    await scene.up()
+    await scene.generate()
+    scene.node.lose_answers = 1
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+    assert scene.connector is not None
+    progress, height = scene.connector.progress, scene.world.record(found.counter).height
+    await scene.until(lambda: progress.done >= height and not progress.open, "done")
+    again = await scene.ask(scene.world.public(2))
+    assert await scene.ended(again.counter) == layout.FINAL
+
+
+async def test_a_lost_vault_object_stops_the_boot_with_its_code(scene: Scene) -> None:
+    """Without an object that the record pins, in folder and store, nothing is opened; a restored one helps."""
+    await scene.up()
+    await scene.generate()
+    await scene.kill()
+    objects = scene.folder / "connector" / "vault" / "objects"
+    saved = {path: path.read_bytes() for path in objects.iterdir()}
+    for path in saved:
+        path.unlink()
+        (scene.folder / "blobs" / "blobs" / path.name[:2] / path.name).unlink()
+    await scene.enclave.restart()
+    scene.start()
+    await scene.until(lambda: scene.connector and scene.connector.problem == "connector.vault_lost", "lost")
+    for path, data in saved.items():
+        path.write_bytes(data)
+    await scene.up()
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+
+
+async def test_a_damaged_vault_object_is_taken_from_the_store(scene: Scene) -> None:
+    """The store's copy replaces what does not have its digest any more."""
+    await scene.up()
+    await scene.generate()
+    await scene.kill()
+    for path in (scene.folder / "connector" / "vault" / "objects").iterdir():
+        path.chmod(0o600)
+        path.write_bytes(b"damaged")
+    await scene.enclave.restart()
+    await scene.up()
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+
+
+async def test_the_vault_is_kept_before_its_answer_leaves(scene: Scene) -> None:
+    """When a key's answer is on the chain, its sealed object is on disk and in the store."""
+    await scene.up()
+    kept: list[bool] = []
+    send = scene.node.send
+
+    async def watch(messages: Any) -> Any:
+        if messages[0].name == "answer":
+            vault = scene.folder / "connector" / "vault"
+            named = scene.enclave.party.manifest[1].hex()
+            kept.append((vault / "manifests" / named).exists() and len(list((vault / "objects").iterdir())) == 2)
+        return await send(messages)
+
+    scene.node.send = watch  # type: ignore[method-assign]
+    await scene.kill()
+    await scene.up()
+    await scene.generate()
+    assert kept and all(kept)
+
+
+async def test_material_that_is_not_what_was_signed_is_not_published(scene: Scene) -> None:
+    """A stream that brings other bytes keeps the key's answer back until it brings the right ones."""
+    await scene.up()
+    scene.enclave.material["server_key"] = b"other bytes"
+    generating = asyncio.create_task(scene.generate())
+    assert scene.connector is not None
+    metric = scene.connector.metrics.failures.labels("connector.material")
+    await scene.until(lambda: metric._value.get() >= 1, "refused")
+    assert scene.state(1) == layout.PENDING
+    scene.enclave.material = dict(MATERIAL)
+    await generating
+
+
+async def test_a_body_that_is_not_the_inboxs_is_not_handed_over(scene: Scene) -> None:
+    """A node that lies about bodies makes nothing happen; a node that tells the truth makes it happen."""
+    await scene.up()
+    await scene.generate()
+    scene.node.wrong_bodies = True
+    found = await scene.ask(scene.world.public(1))
+    assert scene.connector is not None
+    metric = scene.connector.metrics.failures.labels("connector.body")
+    await scene.until(lambda: metric._value.get() >= 1, "refused")
+    assert scene.enclave.processed[found.counter] == 0
+    scene.node.wrong_bodies = False
+    assert await scene.ended(found.counter) == layout.FINAL
+
+
+async def test_a_node_that_is_away_is_waited_for(scene: Scene) -> None:
+    """The session ends and begins anew when the node is back."""
+    await scene.up()
+    await scene.generate()
+    scene.node.down = True
+    found = await scene.ask(scene.world.public(1))
+    assert scene.connector is not None
+    await scene.until(lambda: scene.connector and scene.connector.problem == "node.unreachable", "down")
+    scene.node.down = False
+    assert await scene.ended(found.counter) == layout.FINAL
+
+
+async def test_a_stale_head_is_refreshed(scene: Scene) -> None:
+    """When the enclave finds its head too old, newer headers are shown and the request tried again."""
+    await scene.up()
+    await scene.generate()
+    times = 0
+
+    def stale(_: Any) -> None:
+        nonlocal times
+        times += 1
+        if times == 1:
+            raise ServiceError("service.stale_head")
+        if times == 2:
+            raise ServiceError("service.unknown_inbox")
+
+    scene.enclave.before["Process"] = stale
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+
+
+async def test_an_expired_request_is_let_go(short_folder: Path) -> None:
+    """What cannot be answered is left open until it expires, and then forgotten."""
+    async with Scene(short_folder, expiry_blocks=6) as scene:
+        await scene.up()
+        await scene.generate()
+        asked = scene.world.public(1)
+        outcomes = await scene.node.mine((asked.operation, {"request": asked.encode()}))
+        counter = outcomes[0].value["counter"]
+        assert scene.connector is not None
+        progress = scene.connector.progress
+        await scene.until(lambda: progress.open, "open")
+        for _ in range(4):
+            await scene.node.mine()
+        assert scene.state(counter) == layout.EXPIRED
+        await scene.until(lambda: not progress.open, "forgotten")

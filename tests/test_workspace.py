@@ -64,5 +64,7 @@ def test_a_trust_domain_imports_only_what_it_may(package: str, forbidden: tuple[
 
 def test_the_page_of_errors_is_current() -> None:
     """`docs/errors.md` is what the tables of rules generate."""
-    done = subprocess.run([sys.executable, str(ROOT / "tools/errors_page.py"), "--check"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/errors_page.py"), "--check"], capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()

@@ -24,7 +24,8 @@ def page() -> str:
     evidence = [(f"`{code}`", rule.sentence, rule.hint, rule.source) for code, rule in RULES.items()]
     refusals = [(f"`{code}`", sentence) for code, sentence in REFUSALS.items()]
     service = [
-        (f"`{code}`", rule.sentence, rule.hint, "yes" if rule.retryable else "no") for code, rule in SERVICE_RULES.items()
+        (f"`{code}`", rule.sentence, rule.hint, "yes" if rule.retryable else "no")
+        for code, rule in SERVICE_RULES.items()
     ]
     host = [(f"`{code}`", rule.sentence, rule.hint) for code, rule in HOST_RULES.items()]
     return "\n".join(

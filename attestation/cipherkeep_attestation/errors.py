@@ -875,277 +875,267 @@ RULES: dict[str, Rule] = {
         source="design, decision 3",
     ),
     # --- statement: configuration, governance, registration, transaction ---
-    'configuration.insecure': Rule(
-        'A configuration names insecure settings that are unknown, repeated or unsorted.',
-        hint='Compare the configuration with the list of settings in the threat model.',
-        source='design, decision 7',
+    "configuration.insecure": Rule(
+        "A configuration names insecure settings that are unknown, repeated or unsorted.",
+        hint="Compare the configuration with the list of settings in the threat model.",
+        source="design, decision 7",
     ),
-    'configuration.kms': Rule(
-        'A configuration must either pin an AWS KMS key or name insecure_cleartext, not both and not neither.',
+    "configuration.kms": Rule(
+        "A configuration must either pin an AWS KMS key or name insecure_cleartext, not both and not neither.",
         hint="Pin the key's ARN; clear-text storage is for experiments only.",
-        source='design, decision 14',
+        source="design, decision 14",
     ),
-    'configuration.host_measurements': Rule(
-        'A configuration must either list host measurements or name insecure_any_host_measurement.',
-        hint='List the measurements of the host image.',
-        source='design, decision 7',
+    "configuration.host_measurements": Rule(
+        "A configuration must either list host measurements or name insecure_any_host_measurement.",
+        hint="List the measurements of the host image.",
+        source="design, decision 7",
     ),
-    'configuration.allow_all': Rule(
-        'A configuration and its genesis parameters disagree about insecure_allow_all.',
+    "configuration.allow_all": Rule(
+        "A configuration and its genesis parameters disagree about insecure_allow_all.",
         hint="Both must name it or neither: make the configuration from this instance's genesis.",
-        source='design, decision 8',
+        source="design, decision 8",
     ),
-    'governance.keys': Rule(
-        'A set of governance keys is empty, has a key twice, or its threshold is out of range.',
-        hint='Compare the genesis parameters with the keys of the governors.',
-        source='design, decision 7',
+    "governance.keys": Rule(
+        "A set of governance keys is empty, has a key twice, or its threshold is out of range.",
+        hint="Compare the genesis parameters with the keys of the governors.",
+        source="design, decision 7",
     ),
-    'governance.coprocessors': Rule(
-        'A set of coprocessors is empty, has a signer twice, or its threshold is out of range.',
-        hint='Sign a statement with distinct signers and 1 <= threshold <= signers.',
-        source='design, decision 9',
+    "governance.coprocessors": Rule(
+        "A set of coprocessors is empty, has a signer twice, or its threshold is out of range.",
+        hint="Sign a statement with distinct signers and 1 <= threshold <= signers.",
+        source="design, decision 9",
     ),
-    'governance.instance': Rule(
-        'A governance statement is for another contract instance.',
-        hint='Sign it again for this instance and its genesis parameters.',
-        source='design, decision 7',
+    "governance.instance": Rule(
+        "A governance statement is for another contract instance.",
+        hint="Sign it again for this instance and its genesis parameters.",
+        source="design, decision 7",
     ),
-    'governance.serial': Rule(
-        'A governance statement does not have the next serial number.',
-        hint='Another statement landed first: sign again with the next number.',
-        source='design, decision 7',
+    "governance.serial": Rule(
+        "A governance statement does not have the next serial number.",
+        hint="Another statement landed first: sign again with the next number.",
+        source="design, decision 7",
     ),
-    'governance.signature_order': Rule(
-        'The signatures of a governance statement are not in rising order of distinct keys.',
-        hint='Sign with the tools of this project.',
-        source='design, decision 7',
+    "governance.signature_order": Rule(
+        "The signatures of a governance statement are not in rising order of distinct keys.",
+        hint="Sign with the tools of this project.",
+        source="design, decision 7",
     ),
-    'governance.stranger': Rule(
-        'A governance statement is signed by a key that is not a governor.',
-        hint='Compare the signers with the keys in the measured configuration.',
-        source='design, decision 7',
+    "governance.stranger": Rule(
+        "A governance statement is signed by a key that is not a governor.",
+        hint="Compare the signers with the keys in the measured configuration.",
+        source="design, decision 7",
     ),
-    'governance.signature': Rule(
+    "governance.signature": Rule(
         "A governor's signature does not verify.",
-        hint='Sign the statement again; a signature of another statement does not serve.',
-        source='design, decision 7; RFC 8032',
+        hint="Sign the statement again; a signature of another statement does not serve.",
+        source="design, decision 7; RFC 8032",
     ),
-    'governance.quorum': Rule(
-        'Fewer governors signed than the threshold demands.',
-        hint='Collect the missing signatures.',
-        source='design, decision 7',
+    "governance.quorum": Rule(
+        "Fewer governors signed than the threshold demands.",
+        hint="Collect the missing signatures.",
+        source="design, decision 7",
     ),
-    'governance.log': Rule(
-        'The governance statements handed over are not those that the control leaf stands for.',
-        hint='The host left one out or changed one: fetch them again from an honest node.',
-        source='design, decision 6',
+    "governance.log": Rule(
+        "The governance statements handed over are not those that the control leaf stands for.",
+        hint="The host left one out or changed one: fetch them again from an honest node.",
+        source="design, decision 6",
     ),
-    'manifest.duplicate': Rule(
+    "manifest.duplicate": Rule(
         "A vault's manifest names an object twice.",
         hint="Nothing honest makes this: suspect whoever keeps the vault's objects.",
-        source='design, decision 14',
+        source="design, decision 14",
     ),
-    'registration.signing_key': Rule(
+    "registration.signing_key": Rule(
         "A registration's signing key is not a point of secp256k1.",
-        hint='Register again from the enclave.',
-        source='SEC 1',
+        hint="Register again from the enclave.",
+        source="SEC 1",
     ),
-    'registration.instance': Rule(
-        'A registration is for another contract instance.',
-        hint='Start the enclave with the configuration of this instance.',
-        source='design, section 6',
+    "registration.instance": Rule(
+        "A registration is for another contract instance.",
+        hint="Start the enclave with the configuration of this instance.",
+        source="design, section 6",
     ),
-    'registration.configuration': Rule(
+    "registration.configuration": Rule(
         "A registration's configuration is of another instance, genesis or party.",
-        hint='Start the enclave with the configuration of this party.',
-        source='design, section 6',
+        hint="Start the enclave with the configuration of this party.",
+        source="design, section 6",
     ),
-    'registration.no_releases': Rule(
-        'No release may register yet: governance has not named one.',
-        hint='Sign and send a set_releases statement.',
-        source='design, section 6',
+    "registration.no_releases": Rule(
+        "No release may register yet: governance has not named one.",
+        hint="Sign and send a set_releases statement.",
+        source="design, section 6",
     ),
-    'registration.no_roots': Rule(
-        'The instance accepts no root of attestation.',
-        hint='The genesis parameters lack enclave roots.',
-        source='design, section 6',
+    "registration.no_roots": Rule(
+        "The instance accepts no root of attestation.",
+        hint="The genesis parameters lack enclave roots.",
+        source="design, section 6",
     ),
-    'registration.user_data': Rule(
-        'The document in a registration does not carry the digest of its claims.',
-        hint='The document was made for something else: register again.',
-        source='design, section 6',
+    "registration.user_data": Rule(
+        "The document in a registration does not carry the digest of its claims.",
+        hint="The document was made for something else: register again.",
+        source="design, section 6",
     ),
-    'registration.block': Rule(
+    "registration.block": Rule(
         "A registration's document names a block that is unknown or too old.",
-        hint='Register again: the nonce must be the hash of one of the last 100 blocks.',
-        source='design, section 6',
+        hint="Register again: the nonce must be the hash of one of the last 100 blocks.",
+        source="design, section 6",
     ),
     # --- binding, authorisation, request, answer ---
-    'eip712.address': Rule(
-        'An address is not 20 bytes long.',
-        hint='Compare with the address of the contract or signer.',
-        source='EIP-712',
+    "eip712.address": Rule(
+        "An address is not 20 bytes long.",
+        hint="Compare with the address of the contract or signer.",
+        source="EIP-712",
     ),
-    'eip712.bytes32': Rule(
-        'A bytes32 is not 32 bytes long.',
-        hint='Compare with the handle or id.',
-        source='EIP-712',
+    "eip712.bytes32": Rule(
+        "A bytes32 is not 32 bytes long.",
+        hint="Compare with the handle or id.",
+        source="EIP-712",
     ),
-    'eip712.signature': Rule(
-        'A signature is not 65 bytes r, s, v with v 27 or 28.',
-        hint='Sign with a wallet that writes the usual form.',
-        source='EIP-712',
+    "eip712.signature": Rule(
+        "A signature is not 65 bytes r, s, v with v 27 or 28.",
+        hint="Sign with a wallet that writes the usual form.",
+        source="EIP-712",
     ),
-    'eip712.high_s': Rule(
-        'A signature has s in the upper half of the order.',
-        hint='Such a twin has the same meaning and other bytes: sign again with a current wallet.',
-        source='EIP-2',
+    "eip712.high_s": Rule(
+        "A signature has s in the upper half of the order.",
+        hint="Such a twin has the same meaning and other bytes: sign again with a current wallet.",
+        source="EIP-2",
     ),
-    'eip712.unrecoverable': Rule(
-        'A signature belongs to no key at all.',
-        hint='Sign again.',
-        source='SEC 1, section 4.1.6',
+    "eip712.unrecoverable": Rule(
+        "A signature belongs to no key at all.",
+        hint="Sign again.",
+        source="SEC 1, section 4.1.6",
     ),
-    'binding.type': Rule(
+    "binding.type": Rule(
         "A ciphertext's type is not one that is decrypted here.",
-        hint='Types: bool, uint8 to uint256 of fhEVM.',
-        source='design, decision 9',
+        hint="Types: bool, uint8 to uint256 of fhEVM.",
+        source="design, decision 9",
     ),
-    'binding.format': Rule(
+    "binding.format": Rule(
         "A ciphertext's format is not one that is decrypted here.",
-        hint='Ask the coprocessor for the packed form.',
-        source='design, decision 9',
+        hint="Ask the coprocessor for the packed form.",
+        source="design, decision 9",
     ),
-    'binding.no_coprocessors': Rule(
-        'Governance has named no coprocessors.',
-        hint='Sign and send a set_coprocessors statement.',
-        source='design, decision 9',
+    "binding.no_coprocessors": Rule(
+        "Governance has named no coprocessors.",
+        hint="Sign and send a set_coprocessors statement.",
+        source="design, decision 9",
     ),
-    'binding.quorum': Rule(
-        'Fewer coprocessors signed a binding than the threshold demands.',
-        hint='Ask the missing coprocessors for their signatures.',
-        source='design, decision 9',
+    "binding.quorum": Rule(
+        "Fewer coprocessors signed a binding than the threshold demands.",
+        hint="Ask the missing coprocessors for their signatures.",
+        source="design, decision 9",
     ),
-    'binding.stranger': Rule(
-        'A binding is signed by somebody who is no coprocessor, or for something else than is claimed.',
-        hint='Compare handle, key, type, digest and owner with what the coprocessor signed, its address with the set.',
-        source='design, decision 9',
+    "binding.stranger": Rule(
+        "A binding is signed by somebody who is no coprocessor, or for something else than is claimed.",
+        hint="Compare handle, key, type, digest and owner with what the coprocessor signed, its address with the set.",
+        source="design, decision 9",
     ),
-    'binding.duplicate': Rule(
-        'A binding carries two signatures of one coprocessor.',
-        hint='Send one signature of each.',
-        source='design, decision 9',
+    "binding.duplicate": Rule(
+        "A binding carries two signatures of one coprocessor.",
+        hint="Send one signature of each.",
+        source="design, decision 9",
     ),
-    'binding.digest': Rule(
-        'A ciphertext is not the one whose digest was bound.',
-        hint='Fetch it again by its digest.',
-        source='design, decision 9',
+    "binding.digest": Rule(
+        "A ciphertext is not the one whose digest was bound.",
+        hint="Fetch it again by its digest.",
+        source="design, decision 9",
     ),
-    'authorisation.allow_all': Rule(
-        'Public decryption asks for an authoriser that the configuration does not name.',
+    "authorisation.allow_all": Rule(
+        "Public decryption asks for an authoriser that the configuration does not name.",
         hint="The key's terms and the measured configuration must both name insecure_allow_all.",
-        source='design, decision 8',
+        source="design, decision 8",
     ),
-    'authorisation.authoriser': Rule(
+    "authorisation.authoriser": Rule(
         "The key's terms name no authoriser for this operation.",
-        hint='Generate a key with the terms that are needed.',
-        source='design, decision 8',
+        hint="Generate a key with the terms that are needed.",
+        source="design, decision 8",
     ),
-    'authorisation.not_yet': Rule(
-        'The validity that the user signed for has not begun.',
+    "authorisation.not_yet": Rule(
+        "The validity that the user signed for has not begun.",
         hint="Compare the user's clock with the chain's time.",
-        source='fhEVM, user decryption request',
+        source="fhEVM, user decryption request",
     ),
-    'authorisation.expired': Rule(
-        'The validity that the user signed for is over.',
-        hint='Let the user sign a new request.',
-        source='fhEVM, user decryption request',
+    "authorisation.expired": Rule(
+        "The validity that the user signed for is over.",
+        hint="Let the user sign a new request.",
+        source="fhEVM, user decryption request",
     ),
-    'authorisation.user_signature': Rule(
+    "authorisation.user_signature": Rule(
         "A user's request is not signed by the user it names.",
         hint="Compare domain, chain id and contract of the typed data with the key's terms.",
-        source='fhEVM, user decryption request',
+        source="fhEVM, user decryption request",
     ),
-    'authorisation.user_is_contract': Rule(
+    "authorisation.user_is_contract": Rule(
         "The user is one of the contracts in the user's own request.",
         hint="List the dApp's contracts, not the user.",
-        source='fhEVM, user decryption request',
+        source="fhEVM, user decryption request",
     ),
-    'authorisation.grant_expired': Rule(
-        'A grant is over.',
-        hint='Ask the owner for a new one.',
-        source='design, decision 9',
+    "authorisation.grant_expired": Rule(
+        "A grant is over.",
+        hint="Ask the owner for a new one.",
+        source="design, decision 9",
     ),
-    'authorisation.grant_stranger': Rule(
+    "authorisation.grant_stranger": Rule(
         "A grant is not signed by the handle's owner.",
-        hint='Only the owner named in the binding can grant.',
-        source='design, decision 9',
+        hint="Only the owner named in the binding can grant.",
+        source="design, decision 9",
     ),
-    'authorisation.not_granted': Rule(
+    "authorisation.not_granted": Rule(
         "The user neither owns a handle nor holds its owner's grant.",
-        hint='Ask the owner for a grant.',
-        source='design, decision 9',
+        hint="Ask the owner for a grant.",
+        source="design, decision 9",
     ),
-    'request.size': Rule(
-        'A request is larger than is ever accepted.',
-        hint='Split the batch.',
-        source='limits of this project',
+    "request.size": Rule(
+        "A request is larger than is ever accepted.",
+        hint="Split the batch.",
+        source="limits of this project",
     ),
-    'request.operation': Rule(
-        'A request names no operation that exists here.',
-        hint='Compare the versions of client and chain.',
-        source='design, section 5',
+    "request.operation": Rule(
+        "A request names no operation that exists here.",
+        hint="Compare the versions of client and chain.",
+        source="design, section 5",
     ),
-    'request.batch': Rule(
-        'A request has no ciphertext or more than a batch holds.',
-        hint='Split the batch.',
-        source='limits of this project',
+    "request.batch": Rule(
+        "A request has no ciphertext or more than a batch holds.",
+        hint="Split the batch.",
+        source="limits of this project",
     ),
-    'request.duplicate_handle': Rule(
-        'A request names a handle twice.',
-        hint='Ask once for each handle.',
-        source='design, section 5',
+    "request.duplicate_handle": Rule(
+        "A request names a handle twice.",
+        hint="Ask once for each handle.",
+        source="design, section 5",
     ),
-    'request.inbox_order': Rule(
-        'The counters of an inbox do not rise.',
-        hint='Nothing honest makes this: suspect the node.',
-        source='design, section 3',
+    "request.inbox_order": Rule(
+        "The counters of an inbox do not rise.",
+        hint="Nothing honest makes this: suspect the node.",
+        source="design, section 3",
     ),
-    'request.not_in_inbox': Rule(
-        'A request is not in the inbox of its block.',
-        hint='Only what the chain accepted is answered: send it as a transaction.',
-        source='design, section 3',
+    "request.not_in_inbox": Rule(
+        "A request is not in the inbox of its block.",
+        hint="Only what the chain accepted is answered: send it as a transaction.",
+        source="design, section 3",
     ),
-    'answer.outcome': Rule(
-        'An answer must have a result or a refusal, not both and not neither.',
-        hint='Nothing honest makes this: suspect whoever signed it.',
-        source='design, decision 5',
+    "answer.outcome": Rule(
+        "An answer must have a result or a refusal, not both and not neither.",
+        hint="Nothing honest makes this: suspect whoever signed it.",
+        source="design, decision 5",
     ),
-    'answer.party': Rule(
-        'An answer names a party that is not registered.',
-        hint='Register the party first.',
-        source='design, decision 5',
+    "answer.party": Rule(
+        "An answer names a party that is not registered.",
+        hint="Register the party first.",
+        source="design, decision 5",
     ),
-    'answer.request': Rule(
-        'An answer is for no request of this instance.',
-        hint='Compare the id.',
-        source='design, decision 5',
+    "answer.request": Rule(
+        "An answer is for no request of this instance.",
+        hint="Compare the id.",
+        source="design, decision 5",
     ),
     # --- the enclave's ledger and what its host hands over ---
     "ledger.root_height": Rule(
         "The trust root is not the chain's first header.",
         hint="Pin header 1: the ids of requests depend on its hash.",
         source="design, decision 4",
-    ),
-    "ledger.statements_missing": Rule(
-        "The control leaf stands for governance statements that were not handed over.",
-        hint="Send every statement after the last known one, in order, with the leaf.",
-        source="design, decision 6",
-    ),
-    "ledger.control": Rule(
-        "The control leaf is not that of the governance statements known here.",
-        hint="The chain's state and the signed statements disagree: compare both with another node's.",
-        source="design, decision 6",
     ),
     "ledger.statement_fork": Rule(
         "A governance statement differs from the one that is known under its number.",
@@ -1162,11 +1152,6 @@ RULES: dict[str, Rule] = {
         hint="Use a header above the block: the state after block H is under header H+1.",
         source="design, decision 3",
     ),
-    "ledger.no_request": Rule(
-        "The block holds no request of this counter.",
-        hint="Only requests that stand in the proven inbox are processed.",
-        source="design, section 3",
-    ),
     "ledger.body": Rule(
         "A request's body does not have the digest that stands in the inbox.",
         hint="Fetch the body again from the node or another one.",
@@ -1177,11 +1162,6 @@ RULES: dict[str, Rule] = {
         hint="Send the request's ciphertexts, in the order of its body, and none with a key generation.",
         source="design, section 3",
     ),
-    "ledger.ciphertext_digest": Rule(
-        "A ciphertext's bytes do not have the digest that coprocessors signed.",
-        hint="Fetch the ciphertext again from the store, or from another one.",
-        source="design, decision 9",
-    ),
     "ledger.record_old": Rule(
         "The party's record is proven under a header older than the one that showed this boot's nonce.",
         hint="Prove the record under a newer header.",
@@ -1191,6 +1171,11 @@ RULES: dict[str, Rule] = {
         "The record at this party's index is another party's.",
         hint="The state is not that of the governance statements: compare it with another node's.",
         source="design, section 6",
+    ),
+    "ledger.record_manifest": Rule(
+        "The party's record has a manifest's number without its digest, or the digest without a number.",
+        hint="The application that wrote this state is not ours: do not use its validators.",
+        source="design, decision 14",
     ),
     "vault.record": Rule(
         "A sealed key's record does not belong to this vault, instance or place.",

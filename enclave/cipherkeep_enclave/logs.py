@@ -50,5 +50,5 @@ def configure() -> None:
 
 
 def logger() -> Any:
-    """The logger: `logger().info("vault.opened", keys=2)`. An event's name is a code, not a sentence."""
+    """The logger: `logger().info("vault.open", keys=2)`. An event's name is a code, not a sentence."""
     return structlog.get_logger()

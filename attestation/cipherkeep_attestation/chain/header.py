@@ -58,9 +58,7 @@ class Timestamp:
     @property
     def datetime(self) -> datetime:
         """The same time, cut to microseconds."""
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
-            seconds=self.seconds, microseconds=self.nanos // 1000
-        )
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds, microseconds=self.nanos // 1000)
 
     def encode(self) -> bytes:
         """google.protobuf.Timestamp."""
@@ -181,9 +179,7 @@ class Header:
             + protobuf.put_message(4, self.time.encode())
             + protobuf.put_message(5, self.last_block_id.encode())
         )
-        return head + b"".join(
-            protobuf.put_bytes(number, value) for number, value in enumerate(self._hashes(), 6)
-        )
+        return head + b"".join(protobuf.put_bytes(number, value) for number, value in enumerate(self._hashes(), 6))
 
     @classmethod
     def decode(cls, data: bytes) -> Header:
@@ -368,9 +364,7 @@ class ValidatorSet:
             raise Malformed("lightclient.duplicate_validator")
         if self.power > MAX_POWER:
             raise Malformed("lightclient.total_power", str(self.power)[:40])
-        order = [
-            (-validator.power, address) for validator, address in zip(self.validators, addresses, strict=True)
-        ]
+        order = [(-validator.power, address) for validator, address in zip(self.validators, addresses, strict=True)]
         if order != sorted(order):
             raise Malformed("lightclient.validator_order")
 

@@ -161,9 +161,7 @@ def decode(data: bytes) -> Existence | Absence:
     raise Malformed("proof.shape", "not one proof")
 
 
-def verify_existence(
-    root: bytes, *, key: bytes, value: bytes, proof: bytes, key_length: int | None = None
-) -> None:
+def verify_existence(root: bytes, *, key: bytes, value: bytes, proof: bytes, key_length: int | None = None) -> None:
     """`key` has `value` in the tree with this root, or `Malformed` or `Refused` is raised.
 
     `key_length`: in bytes, when all keys of the tree have one.

@@ -92,9 +92,7 @@ def check_commit(block: LightBlock) -> bytes:
     # Comparing by slot and by address: a commit checked by one and read by the other can lie about time
     # (CSA-2026-001).
     if len(commit.signatures) != len(validators.validators):
-        raise Untrusted(
-            "lightclient.commit_slots", f"{len(commit.signatures)} for {len(validators.validators)}"
-        )
+        raise Untrusted("lightclient.commit_slots", f"{len(commit.signatures)} for {len(validators.validators)}")
     addresses = [validator.address for validator in validators.validators]
     for slot, address in zip(commit.signatures, addresses, strict=True):
         if slot.flag is not Flag.ABSENT and slot.validator_address != address:
@@ -222,9 +220,7 @@ class LightClient:
             header_hash=cbor.raw(32),
         )
         if self._anchored().header.height < found["height"]:
-            raise Stale(
-                "lightclient.below_checkpoint", f"head {self.head.height}, checkpoint {found['height']}"
-            )
+            raise Stale("lightclient.below_checkpoint", f"head {self.head.height}, checkpoint {found['height']}")
         known = self._known(found["height"])
         if known is not None and known[0] != found["header_hash"]:
             raise Refused("lightclient.checkpoint_fork", f"height {found['height']}")
@@ -286,9 +282,7 @@ class LightClient:
 
     def _check_period(self, header: Header, now: datetime) -> None:
         if header.time.datetime + self._trusting_period <= now:
-            raise Stale(
-                "lightclient.trust_expired", f"{header.time.datetime.isoformat()} at {now.isoformat()}"
-            )
+            raise Stale("lightclient.trust_expired", f"{header.time.datetime.isoformat()} at {now.isoformat()}")
 
     # --- what is held ---
 

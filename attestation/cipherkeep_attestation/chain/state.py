@@ -67,9 +67,7 @@ def verify_present(
     """`collection` of `instance` holds `value` at `key` under this app hash; otherwise `EvidenceError`."""
     _verify_collection(app_hash, instance, collection, proof)
     at = collection_key(key)
-    ics23.verify_existence(
-        proof.collection_root, key=at, value=value, proof=proof.collection, key_length=KEY_LENGTH
-    )
+    ics23.verify_existence(proof.collection_root, key=at, value=value, proof=proof.collection, key_length=KEY_LENGTH)
 
 
 def verify_absent(app_hash: bytes, *, instance: str, collection: str, key: int, proof: StateProof) -> None:

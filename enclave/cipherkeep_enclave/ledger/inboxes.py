@@ -19,11 +19,11 @@ class ShownInbox:
     entries: Mapping[int, InboxEntry]
 
     def entry(self, counter: int) -> InboxEntry:
-        """The request of this counter. `Refused("ledger.no_request")` when the block holds none."""
+        """The request of this counter. `Refused("request.not_in_inbox")` when the block holds none."""
         try:
             return self.entries[counter]
         except KeyError:
-            raise Refused("ledger.no_request", f"counter {counter} at height {self.height}") from None
+            raise Refused("request.not_in_inbox", f"counter {counter} at height {self.height}") from None
 
 
 class Inboxes:

@@ -173,8 +173,7 @@ class Ledger:
         decisions = self._follow(statements)
         leaf = Control.decode(control)
         if leaf != decisions.control:
-            code = "ledger.statements_missing" if leaf.serial > decisions.control.serial else "ledger.control"
-            raise Untrusted(code, f"leaf {leaf.serial}, known {decisions.control.serial}")
+            raise Untrusted("governance.log", f"leaf {leaf.serial}, known {decisions.control.serial}")
         self._view = View(head.height, self._client.head_hash, int(head.time.datetime.timestamp()), decisions)
         return self._view
 
@@ -209,6 +208,8 @@ class Ledger:
         found = PartyRecord.decode(record)
         if found.name != self.configuration.party:
             raise Untrusted("ledger.record_party", found.name)
+        if (found.manifest is None) != (found.manifest_serial == 0):
+            raise Untrusted("ledger.record_manifest", f"number {found.manifest_serial}")
         return found
 
     def show_inbox(self, height: int, header_height: int, inbox: bytes, proof: bytes) -> int:
@@ -265,8 +266,6 @@ class Ledger:
                     raise Untrusted("ledger.statement_fork", f"number {statement.serial}")
                 continue
             if statement.serial != len(decisions.digests) + 1:
-                raise Untrusted(
-                    "ledger.statements_missing", f"number {statement.serial} after {len(decisions.digests)}"
-                )
+                raise Untrusted("governance.log", f"number {statement.serial} after {len(decisions.digests)}")
             decisions = decisions.after(data, statement)
         return decisions

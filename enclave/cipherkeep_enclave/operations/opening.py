@@ -22,7 +22,7 @@ def check_bytes(request: PublicDecrypt | UserDecrypt, ciphertexts: Sequence[byte
         raise Malformed("ledger.ciphertexts", f"{len(ciphertexts)} of {len(request.ciphertexts)}")
     for named, data in zip(request.ciphertexts, ciphertexts, strict=True):
         if hashlib.sha256(data).digest() != named.digest:
-            raise Malformed("ledger.ciphertext_digest", f"handle {named.handle.hex()}")
+            raise Malformed("binding.digest", f"handle {named.handle.hex()}")
 
 
 def permitted_key(request: PublicDecrypt | UserDecrypt, setting: Setting) -> HeldKey:

@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import typer
 
@@ -65,9 +65,10 @@ def up(
     command += ["--state", str(paths_of(state).state)]
     if foreground:
         command.append("--with-parent")
-    process = subprocess.Popen(  # noqa: S603 (our own module)
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    with log_file(paths_of(state)) as log:
+        process = subprocess.Popen(  # noqa: S603 (our own module)
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
     try:
         follow(process)
         if foreground:
@@ -82,6 +83,12 @@ def up(
     if not foreground:
         hint = "cipherkeep dev status" if state is None else f"cipherkeep dev status --state {shlex.quote(str(state))}"
         output.out.print(f"Running. `{hint}` shows it; `cipherkeep dev down` stops it.")
+
+
+def log_file(paths: Paths) -> BinaryIO:
+    """The supervisor's own log, to append to."""
+    paths.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return (paths.logs / "appliance.log").open("ab")
 
 
 def follow(process: subprocess.Popen[bytes]) -> None:

@@ -146,15 +146,25 @@ class Client:
         for name, value in values:
             if name not in fhevm.TYPES or not 0 <= value < 1 << fhevm.TYPES[name][1]:
                 raise HostError("client.value", f"{value} as {name}"[:120])
+        data = await self._prove(await self.key(key_id), values, user, contract_address)
+        names = [name for name, _ in values]
+        return await self.bind(key_id, data, names, user=user, contract_address=contract_address)
+
+    async def bind(
+        self, key_id: bytes, data: bytes, names: Sequence[str], *, user: bytes, contract_address: bytes
+    ) -> list[Ciphertext]:
+        """Have the coprocessor verify a proven list of values of these types, from whatever client, and bind them.
+
+        The bindings are verified: they are for these handles, types and this user.
+        """
         key = await self.key(key_id)
-        data = await self._prove(key, values, user, contract_address)
         answer = await self._call("POST", "/inputs", content=Inputs(data, user, contract_address).encode())
         rows = answer.get("bindings")
-        if not isinstance(rows, list) or len(rows) != len(values):
+        if not isinstance(rows, list) or len(rows) != len(names):
             raise HostError("coprocessor.answer", "one binding for each value")
         bound = [bindings.of_json(row) for row in rows]
         hashed = handles.list_hash(data)
-        for index, ((name, _), item) in enumerate(zip(values, bound, strict=True)):
+        for index, (name, item) in enumerate(zip(names, bound, strict=True)):
             number = fhevm.TYPES[name][0]
             expected = handles.input_handle(hashed, index, number, acl=key.terms.acl, chain_id=key.terms.host_chain_id)
             if (item.handle, item.fhe_type, item.owner) != (expected, number, user):
@@ -345,13 +355,19 @@ class Client:
             self._encryptors[key.id] = tfhers.PublicKey.from_bytes(await self.public_key(key.id))
         return self._encryptors[key.id]
 
-    async def _string(self) -> tfhers.Crs:
-        """The coprocessor's reference string: it decides which it verifies under; a wrong one only makes it refuse."""
+    async def reference_string(self) -> bytes:
+        """The digest of the coprocessor's reference string, which is in the store.
+
+        It decides which it verifies under; a wrong one only makes it refuse.
+        """
         answer = await self._call("GET", "/crs")
         try:
-            digest = bytes.fromhex(str(answer["digest"]))
+            return bytes.fromhex(str(answer["digest"]))
         except (KeyError, ValueError):
             raise HostError("coprocessor.answer", "a reference string has a digest") from None
+
+    async def _string(self) -> tfhers.Crs:
+        digest = await self.reference_string()
         if digest not in self._strings:
             data = await self._store.get_bytes(digest, limit=_MAX_STRING)
             self._strings[digest] = await asyncio.to_thread(tfhers.Crs.from_bytes, data)

@@ -17,7 +17,7 @@ from cipherkeep_attestation.errors import EvidenceError, Malformed
 from cipherkeep_attestation.statements import layout, request
 from cipherkeep_attestation.statements.answer import REFUSALS, Context, Core
 from cipherkeep_attestation.statements.binding import Ciphertext, Grant
-from cipherkeep_attestation.statements.configuration import Configuration, Genesis, KeyService
+from cipherkeep_attestation.statements.configuration import MAX_CONFIGURATION, Configuration, Genesis, KeyService
 from cipherkeep_attestation.statements.eip712 import Domain
 from cipherkeep_attestation.statements.governance import (
     GRANTED_USERS,
@@ -28,7 +28,7 @@ from cipherkeep_attestation.statements.governance import (
     Release,
     Releases,
 )
-from cipherkeep_attestation.statements.manifest import KEY, ROOT, Manifest, SealedObject
+from cipherkeep_attestation.statements.manifest import KEY, MAX_MANIFEST, ROOT, Manifest, SealedObject
 from cipherkeep_attestation.statements.registration import Claims
 from cipherkeep_attestation.statements.request import Keygen, Origin, PublicDecrypt, UserDecrypt
 from hypothesis import given, settings
@@ -339,6 +339,16 @@ def test_a_configuration_does_not_contradict_itself(change: dict[str, Any], code
     with pytest.raises(Malformed) as refusal:
         Configuration(**{**fields, **change})
     assert refusal.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("read", "limit"), [(Configuration.decode, MAX_CONFIGURATION), (Manifest.decode, MAX_MANIFEST)]
+)
+def test_size_comes_first(read: Callable[[bytes], Any], limit: int) -> None:
+    """What is larger than is ever read is not looked at."""
+    with pytest.raises(Malformed) as refusal:
+        read(bytes(limit + 1))
+    assert refusal.value.code == "encoding.size"
 
 
 def test_the_codes_of_refusals_in_answers_are_frozen() -> None:

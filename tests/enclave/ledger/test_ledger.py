@@ -178,7 +178,7 @@ async def test_a_skipped_retirement_is_noticed(world: World) -> None:
     world.govern(world.governance.retire(KEY))
     with pytest.raises(EvidenceError) as refusal:
         await world.advance(statements=[])
-    assert code(refusal) == "ledger.statements_missing"
+    assert code(refusal) == "governance.log"
     await world.advance()
     assert KEY in ledger.current().decisions.retired
 
@@ -204,7 +204,7 @@ async def test_a_statement_left_out_of_the_middle_is_noticed(world: World) -> No
     world.govern(world.governance.retire(KEY), world.governance.admit("beta"))
     with pytest.raises(EvidenceError) as refusal:
         await world.advance(statements=world.statements[-1:])
-    assert code(refusal) == "ledger.statements_missing"
+    assert code(refusal) == "governance.log"
 
 
 async def test_a_validator_cannot_decide(world: World) -> None:
@@ -228,7 +228,7 @@ async def test_a_validator_cannot_rewrite_history(world: World) -> None:
     world.chain.produce()
     with pytest.raises(EvidenceError) as refusal:
         await world.advance()
-    assert code(refusal) == "ledger.control"
+    assert code(refusal) == "governance.log"
 
 
 async def test_a_second_statement_of_a_number_is_a_fork(world: World) -> None:
@@ -318,6 +318,19 @@ async def test_a_forged_record_has_no_proof(world: World) -> None:
             world.chain.height, forged.encode(), world.chain.prove(INSTANCE, "parties", 1).encode()
         )
     assert code(refusal).startswith("proof.")
+
+
+@pytest.mark.parametrize(("serial", "manifest"), [(5, None), (0, KEY)])
+async def test_half_a_pin_is_no_first_boot(serial: int, manifest: bytes | None, world: World) -> None:
+    """A record with a number and no digest does not pass for one that never had a vault."""
+    await current(world)
+    world.record = replace(world.record, manifest_serial=serial, manifest=manifest)
+    world.write_record()
+    await world.advance()
+    proof = world.chain.prove(INSTANCE, "parties", 1).encode()
+    with pytest.raises(EvidenceError) as refusal:
+        world.keeper.ledger.record(world.chain.height, world.record.encode(), proof)
+    assert code(refusal) == "ledger.record_manifest"
 
 
 # --- inboxes ---

@@ -226,10 +226,10 @@ async def test_a_hosts_mistakes_are_no_votes(world: World, key_id: bytes, packed
     (asked,) = world.ask(world.public(key_id, packed))
     other = world.public(key_id, packed, packed).encode()
     cases = {
-        "ledger.ciphertext_digest": await world.process(asked, packed[:-1] + b"\1"),
+        "binding.digest": await world.process(asked, packed[:-1] + b"\1"),
         "ledger.ciphertexts": await world.process(asked),
         "ledger.body": await world.process(asked, packed, body=other),
-        "ledger.no_request": await world.process(replace(asked, counter=99), packed),
+        "request.not_in_inbox": await world.process(replace(asked, counter=99), packed),
     }
     for code, outcome in cases.items():
         assert (outcome.code, outcome.answer) == (code, b"")
@@ -244,7 +244,7 @@ async def test_one_bad_request_among_good_ones(world: World, key_id: bytes, pack
     data = {0: (packed,), 1: (b"other",), 2: (), 3: (packed,), 4: ()}
     bodies = [Body(asked.counter, asked.body, data[n]) for n, asked in enumerate(shown)]
     outcomes, _ = await world.keeper.process(shown[0].height, bodies)
-    assert [outcome.code for outcome in outcomes] == ["", "ledger.ciphertext_digest", "ledger.ciphertexts", "", ""]
+    assert [outcome.code for outcome in outcomes] == ["", "binding.digest", "ledger.ciphertexts", "", ""]
     assert world.open_answer(outcomes[4]).core.refusal == "request.malformed"
     assert all(world.open_answer(outcomes[n]).core.result for n in (0, 3))
 

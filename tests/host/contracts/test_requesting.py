@@ -12,7 +12,7 @@ from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.layout import EXPIRED, FINAL, PENDING
 from cipherkeep_attestation.statements.request import Keygen, Origin, Request, request_digest, request_id
-from cipherkeep_host.contracts.fhevm import limits, requesting
+from cipherkeep_host.contracts.fhevm import closing, limits, requesting
 from cipherkeep_host.contracts.fhevm.contract import MESSAGES
 from cipherkeep_host.contracts.fhevm.records import number
 from cipherkeep_host.contracts.interface import ContractRefusal, ContractState
@@ -444,6 +444,8 @@ def test_other_messages_need_a_signature_that_counts(world: World) -> None:
     later = governance.admit("gamma", serial=world.control().serial + 2)
     assert checked(world, "govern", {"statement": later}) == "ok"  # the one before it may be waiting too
     assert checked(world, "govern", {"statement": governance.admit("x", serial=1)}) == "governance.serial"
+    last = governance.admit("x", serial=world.control().serial)
+    assert checked(world, "govern", {"statement": last}) == "governance.serial"
     weak = governance.admit("beta", signers=governance.keys[:1])
     assert checked(world, "govern", {"statement": weak}) == "governance.quorum"
     signed = world.honest_registration(party)
@@ -481,8 +483,6 @@ def test_a_request_that_nobody_answers_expires(tmp_path: Path) -> None:
 
 def test_expiry_is_spread_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block ends at most so many requests; the rest end with the next ones."""
-    from cipherkeep_host.contracts.fhevm import closing
-
     world = World(tmp_path / "state", expiry_blocks=2)
     world.set_up()
     monkeypatch.setattr(closing, "LIMITS", replace(limits.LIMITS, closings=2))
@@ -499,8 +499,6 @@ def test_expiry_is_spread_over_blocks(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_bodies_are_dropped_some_time_after_the_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A finished request's body can be looked up for a while; its record and digest stay."""
-    from cipherkeep_host.contracts.fhevm import closing
-
     monkeypatch.setattr(closing, "LIMITS", replace(limits.LIMITS, body_blocks=3))
     asked = world.public(1)
     found = world.ask(asked)
@@ -513,7 +511,19 @@ def test_bodies_are_dropped_some_time_after_the_end(world: World, monkeypatch: p
     world.skip(1)
     assert world.index("bodies", number(found.counter)) is None
     assert world.state.root() == before
+    assert world.state.index("one", "queue").items() == []
     assert world.record(found.counter).digest == request_digest(asked.encode())
+
+
+def test_the_body_that_made_a_key_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever uses a key can verify at any time which statement generated it."""
+    monkeypatch.setattr(closing, "LIMITS", replace(limits.LIMITS, body_blocks=1))
+    world = World(tmp_path / "state")
+    world.set_up()
+    world.skip(3)
+    assert world.index("bodies", number(1)) is not None
+    assert world.record(1).id == world.key_id
+    world.state.close()
 
 
 def test_records_are_proven_under_the_app_hash(world: World) -> None:

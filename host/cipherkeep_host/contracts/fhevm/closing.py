@@ -3,7 +3,8 @@
     pending ─── enough equal answers ──► final, or refused
         └────── expiry_blocks later ───► expired
 
-An ended request keeps its record, with digests only; its body can be looked up for some time more.
+An ended request keeps its record, with digests only; its body can be looked up for some time more, that of a key's
+generation always.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.layout import Inbox, InboxEntry, RequestRecord
+from cipherkeep_attestation.statements.request import KEYGEN
 
 from cipherkeep_host.contracts.fhevm.limits import LIMITS
 from cipherkeep_host.contracts.fhevm.records import (
@@ -37,7 +39,9 @@ def close(records: Records, height: int, counter: int, record: RequestRecord) ->
     for name in (PENDING, sender):
         records.set_count(name, records.count(name) - 1)
     records.index("queue").delete(queue_key(expires, EXPIRY, counter))
-    records.enqueue(height + LIMITS.body_blocks, DROP, counter)
+    if record.operation != KEYGEN or record.state != layout.FINAL:
+        # The body that made a key is evidence for as long as the key is.
+        records.enqueue(height + LIMITS.body_blocks, DROP, counter)
     kept = {digest for _, digest in record.answers}
     for _, vote in records.votes(counter):
         # Answers in which a party contradicts itself are evidence; others that did not count serve nobody.

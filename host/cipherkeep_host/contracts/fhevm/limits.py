@@ -19,7 +19,7 @@ class Limits:
     block_requests: int = MAX_INBOX  # requests that one block may add: what one inbox holds
     answers: int = 256  # answers in one message
     closings: int = 500  # requests that expire, and bodies that are dropped, in one block; the rest wait for the next
-    body_blocks: int = 1_000  # a finished request's body can be looked up for this many blocks
+    body_blocks: int = 200_000  # a finished request's body can be looked up for so long: 11 hours at 200 ms
     block_hashes: int = BLOCKS + 28  # newest blocks whose hashes are kept, for registrations and heads of answers
     part: int = 120 << 10  # bytes of an answer in one value of an index (at most 128 KiB)
 

@@ -8,7 +8,7 @@ them (`/index/INSTANCE/NAME` with the key) and must check what is found against 
 | `policy` | `genesis`, `coprocessors`, `releases` | the genesis parameters; the bodies of the statements in force |
 | `ids` | id of a request | its counter |
 | `origins` | origin of a request | counter of the request that stands for it |
-| `bodies` | counter | the request's bytes, until some time after it is finished |
+| `bodies` | counter | the request's bytes, until some time after it is finished; those that made a key stay |
 | `pending` | counter | `[sender, height at which it expires]` |
 | `votes` | counter ‖ party | `Vote` |
 | `answers` | counter | `[[party, SHA-256 of the signed answer, size], …]`: those that made it final |

@@ -32,7 +32,7 @@ def page() -> str:
         [
             "# Errors",
             "",
-            "Every refusal has a stable code. This page is generated from the tables in the code by `tools/errors_page.py`.",
+            "Every refusal has a stable code. `tools/errors_page.py` generates this page from the tables in the code.",
             "",
             "## Evidence that does not hold",
             "",

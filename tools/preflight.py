@@ -1,10 +1,10 @@
-"""Names every missing or too old tool at once, before anything long starts. Runs on any Python 3 and imports nothing."""
+"""Names every missing or too old tool at once, before anything long starts. Standard library only, any Python 3."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 REQUIRED = (
     # tool, command that prints its version, least version, how to get it
@@ -34,7 +34,7 @@ def _version(command):
 
 def _memory_gb():
     try:
-        with open("/proc/meminfo") as lines:
+        with Path("/proc/meminfo").open() as lines:
             for line in lines:
                 if line.startswith("MemAvailable:"):
                     return int(line.split()[1]) / 1e6
@@ -47,7 +47,7 @@ def problems(cache):
     """Sentences, one for each thing that is missing; empty when all is well. `cache` is the folder builds go to."""
     found = []
     if not sys.platform.startswith("linux"):
-        found.append("this is {}: Cipherkeep runs on Linux (on macOS use a Linux VM)".format(sys.platform))
+        found.append(f"this is {sys.platform}: Cipherkeep runs on Linux (on macOS use a Linux VM)")
     if sys.version_info < LEAST_PYTHON:
         found.append("Python {}.{} is too old: 3.11 or newer is needed".format(*sys.version_info[:2]))
     try:
@@ -61,16 +61,16 @@ def problems(cache):
         if version is None and least == (0, 0, 0) and shutil.which(tool):
             continue
         if version is None:
-            found.append("{} is missing (needs {} or newer): {}".format(tool, shown, hint))
+            found.append(f"{tool} is missing (needs {shown} or newer): {hint}")
         elif version < least:
             found.append("{} {} is too old (needs {}): {}".format(tool, ".".join(map(str, version)), shown, hint))
     memory = _memory_gb()
     if memory is not None and memory < MEMORY_GB:
-        found.append("{:.1f} GB of memory free, {} GB needed: close something large".format(memory, MEMORY_GB))
-    folder = cache
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
+        found.append(f"{memory:.1f} GB of memory free, {MEMORY_GB} GB needed: close something large")
+    folder = Path(cache)
+    while not folder.is_dir():
+        folder = folder.parent
     free = shutil.disk_usage(folder).free / 1e9
     if free < DISK_GB:
-        found.append("{:.1f} GB of disk free under {}, {} GB needed".format(free, folder, DISK_GB))
+        found.append(f"{free:.1f} GB of disk free under {folder}, {DISK_GB} GB needed")
     return found

@@ -4,8 +4,8 @@
     python3 tools/setup.py test lint   … and the test runner, the checkers
 
 Finished pieces live in `$XDG_CACHE_HOME/cipherkeep`, each under the digest of what it is made of: the consensus
-engine's binary, the wheel of the FHE bindings, node_modules, the stubs of the consensus protocol. Downloads overlap with
-builds; of the builds Go's goes first, then Rust's, never both, because each wants all of the memory and cores.
+engine's binary, the wheel of the FHE bindings, node_modules, the stubs of the consensus protocol. Downloads overlap
+with builds; of the builds Go's goes first, then Rust's, never both, because each wants all of the memory and cores.
 Uses the standard library only: it runs before anything is installed.
 """
 
@@ -35,7 +35,7 @@ PROFILES = {"demo": ("runtime", "build"), "test": ("test",), "lint": ("lint",)}
 THIRD_PARTY = ROOT / "tests" / "thirdparty"
 
 # Expected seconds on two cores with nothing cached: measured, and shown beside the elapsed time.
-EXPECTED = {"consensus engine": 130, "FHE bindings": 460, "Python packages": 15, "strangers' clients": 15}
+EXPECTED = {"consensus engine": 60, "FHE bindings": 300, "Python packages": 15, "strangers' clients": 15}
 
 
 class SetupError(Exception):
@@ -95,7 +95,7 @@ def progress(step: str) -> Iterator[None]:
 def publish(made: Path, final: Path) -> None:
     """Move a finished piece to its place in one step, so that an interrupted run leaves no half piece behind."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(made, final)
+    made.replace(final)
 
 
 def point(name: str, target: Path) -> None:
@@ -105,7 +105,7 @@ def point(name: str, target: Path) -> None:
     fresh = link.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
-    os.replace(fresh, link)
+    fresh.replace(link)
 
 
 # --- the consensus engine (Go) ---

@@ -145,7 +145,7 @@ async def round_trip(state: Path | None) -> None:
         owner = address_of(user)
         document = await evidence.attestation(session.environment)
         say("  [green]✓[/green] the enclave's attestation document, over a nonce of our own")
-        key = (await session.client.keys())[-1]
+        key = (await session.client.keys())[0]
         say("  [green]✓[/green] the key's record, proven from the chain's first header on")
 
         amount = secrets.randbelow(1 << 40) + 1

@@ -253,8 +253,19 @@ RULES: dict[str, Rule] = {
     ),
     "document.pcr_mismatch": Rule(
         "A measurement differs from every release that the policy names.",
-        hint="Rebuild the release that the operator names and compare; during an upgrade name both releases.",
+        hint="PCR0 to 2: rebuild the release that the operator names and compare; name both during an upgrade. PCR16 "
+        "alone: another configuration; PCR8: another signer.",
         source="AWS Nitro Enclaves, PCR0 to PCR2",
+    ),
+    "document.release_window": Rule(
+        "A document's measurements are those of a release that is not valid at the stated time.",
+        hint="Before its window a release is not out, after it withdrawn: upgrade the enclave, or renew the policy.",
+        source="policy",
+    ),
+    "document.user_data": Rule(
+        "A document's user data is not what the policy demands.",
+        hint="Compare the versions on both sides, and whether the document was made for this purpose.",
+        source="policy; AWS Nitro Enclaves, attestation process §2, user_data",
     ),
     "document.nonce": Rule(
         "A document does not carry the nonce that was sent.",
@@ -343,7 +354,8 @@ RULES: dict[str, Rule] = {
     ),
     "path.root": Rule(
         "A document's path does not begin with the trusted root certificate.",
-        hint="Another partition, an emulated enclave, or a forgery: compare the root you trust.",
+        hint="Another partition (GovCloud and China have roots of their own), an emulated enclave, or a forgery: "
+        "compare the root you trust.",
         source="AWS Nitro Enclaves, attestation process §3.2; root by digest",
     ),
     "path.length": Rule(
@@ -390,6 +402,113 @@ RULES: dict[str, Rule] = {
         "A certificate is no longer valid at the stated time.",
         hint="A document holds for 3 hours at most: ask for a new one, or state the time at which it held.",
         source="RFC 5280 §6.1.3",
+    ),
+    # --- policy: policy files of auditors ---
+    "policy.size": Rule(
+        "A policy file is larger than is ever read.",
+        hint="Drop releases that nobody runs any more.",
+        source="limits of this project",
+    ),
+    "policy.encoding": Rule(
+        "A policy file is not TOML in UTF-8, or has a key twice.",
+        hint="The detail names line and column.",
+        source="TOML 1.0",
+    ),
+    "policy.no_measurements": Rule(
+        "A policy names no measurements, and would accept anything.",
+        hint="Add a [[release]] with pcr0, pcr1 and pcr2: `cipherkeep-audit policy init` writes one.",
+        source="docs/policy.schema.json; keep #590",
+    ),
+    "policy.unknown_key": Rule(
+        "A policy has a key that is not known, and whatever it demands would not be demanded.",
+        hint="Compare the spelling with the schema.",
+        source="docs/policy.schema.json",
+    ),
+    "policy.missing_key": Rule(
+        "A policy lacks a key that it must have.",
+        hint="`cipherkeep-audit policy init` writes a whole one.",
+        source="docs/policy.schema.json",
+    ),
+    "policy.format": Rule(
+        "A policy is in another format than 1.",
+        hint="It was written for another version of this program.",
+        source="docs/policy.schema.json",
+    ),
+    "policy.value": Rule(
+        "A value of a policy is not of its kind.",
+        hint="Compare the value that the detail names with the schema.",
+        source="docs/policy.schema.json",
+    ),
+    "policy.measurement": Rule(
+        "A measurement of a policy is not 96 hexadecimal digits.",
+        hint="Copy it from `cipherkeep-audit eif measure`.",
+        source="docs/policy.schema.json",
+    ),
+    "policy.partial_image": Rule(
+        "A release does not name all of PCR0, PCR1 and PCR2.",
+        hint="Each joins its parts without lengths: only the three together mean an image.",
+        source="AWS Nitro Enclaves, PCR0 to PCR2",
+    ),
+    "policy.debug_measurement": Rule(
+        "A release names a measurement of zeros, which is what every debug enclave shows.",
+        hint="Take the measurements from the image: a debug enclave does not show them.",
+        source="AWS Nitro Enclaves, PCRs of debug mode",
+    ),
+    "policy.configuration_pcr": Rule(
+        "A release's PCR16 is not that of the configuration it is said to stand for.",
+        hint="PCR16 is SHA-384 of 48 zero bytes and the configuration's SHA-384: one of the two is from another release.",
+        source="design, decision 7",
+    ),
+    "policy.window": Rule(
+        "A release's window is not made of times with their zone, the earlier one first.",
+        hint="Write times like 2026-07-01T00:00:00Z, without quotes.",
+        source="docs/policy.schema.json",
+    ),
+    "policy.duplicate_release": Rule(
+        "A policy names a release twice.",
+        hint="Give each [[release]] a version of its own.",
+        source="docs/policy.schema.json",
+    ),
+    "policy.contradiction": Rule(
+        "No release of the policy has the PCRs that are demanded besides.",
+        hint="The configuration or the --pcr that was given belongs to a release that the policy does not name.",
+        source="policy",
+    ),
+    "policy.signature_form": Rule(
+        "A policy's signature is not a detached COSE_Sign1 with EdDSA.",
+        hint="`cipherkeep-audit policy sign` writes one.",
+        source="RFC 9052 §4.1",
+    ),
+    "policy.signature": Rule(
+        "A policy is not signed by the key that was named.",
+        hint="It was edited after it was signed, or somebody else signed it: get it again from its publisher.",
+        source="RFC 9052 §4.4",
+    ),
+    "policy.unsigned": Rule(
+        "A policy that must be signed has no signature beside it.",
+        hint="The signature lies beside the policy, in a file with the same name and .sig at its end.",
+        source="docs of the command",
+    ),
+    # --- batch: lines of the auditor's command ---
+    "batch.size": Rule(
+        "A line of a batch is longer than is ever read.",
+        hint="Name files by their path instead of writing them into the line.",
+        source="limits of this project",
+    ),
+    "batch.json": Rule(
+        "A line of a batch is not one JSON object, or has a name twice.",
+        hint="One object per line, integers only, each name once.",
+        source="RFC 8259; docs of the command",
+    ),
+    "batch.fields": Rule(
+        "A line of a batch does not have the fields that it must have, or names a file that cannot be read.",
+        hint="Compare the line with the format that `--help` of the command prints.",
+        source="docs of the command",
+    ),
+    "batch.defect": Rule(
+        "The verifier itself failed on a line of a batch, which counts as a refusal.",
+        hint="A defect of this program: please report the line.",
+        source="fail closed",
     ),
     # --- handshake ---
     "handshake.state": Rule(
@@ -773,6 +892,11 @@ RULES: dict[str, Rule] = {
         hint="Publish the conflict; governance decides which branch holds.",
         source="CometBFT v0.38, light-client/accountability",
     ),
+    "lightclient.not_sequential": Rule(
+        "A block is not the one right above the last.",
+        hint="Hand over every block in order, or allow skipping: more than two thirds of the known set must sign then.",
+        source="CometBFT v0.38, light-client/verification",
+    ),
     "lightclient.other_header": Rule(
         "A header differs from the one we hold, and nobody we trust signed it.",
         hint="Nothing an honest chain makes looks like this: suspect the node or the way to it.",
@@ -803,6 +927,11 @@ RULES: dict[str, Rule] = {
         "A proof is larger than is ever read.",
         hint="A proof in a full tree takes under 4 KiB; fetch it again.",
         source="limits of this project",
+    ),
+    "proof.batch": Rule(
+        "A proof is a batch or compressed batch of proofs.",
+        hint="Ask for a single proof: batches are read nowhere here.",
+        source="cosmos/ics23 proofs.proto",
     ),
     "proof.shape": Rule(
         "A proof is not of the asked kind: existence, or absence with a neighbour.",
@@ -878,6 +1007,11 @@ RULES: dict[str, Rule] = {
     "configuration.insecure": Rule(
         "A configuration names insecure settings that are unknown, repeated or unsorted.",
         hint="Compare the configuration with the list of settings in the threat model.",
+        source="design, decision 7",
+    ),
+    "configuration.genesis": Rule(
+        "The instance's genesis parameters are not those that are trusted.",
+        hint="Compare the digest in your trust file with the one that the governors published.",
         source="design, decision 7",
     ),
     "configuration.kms": Rule(
@@ -1238,9 +1372,101 @@ RULES: dict[str, Rule] = {
         hint="Compare the key's id with `cipherkeep key list`.",
         source="design, decision 8",
     ),
+    "receipt.form": Rule(
+        "A receipt says something twice.",
+        hint="Make the receipt again: `cipherkeep request show ID --receipt FILE`.",
+        source="docs/auditing.md",
+    ),
+    "receipt.registration": Rule(
+        "A party's registration is not in the receipt, lapsed, or not the one that its record pins.",
+        hint="Make the receipt again. After an upgrade the old image's registration lapses: use a receipt from before.",
+        source="design, section 6",
+    ),
+    "receipt.configuration": Rule(
+        "An answer was given under another configuration than its party registered with.",
+        hint="The party started with another configuration since: use a receipt from before, or ask why it changed.",
+        source="design, decision 7",
+    ),
+    "receipt.policy": Rule(
+        "The image that held a party's key is none of those that your policy names.",
+        hint="Rebuild the image from its release tag and compare; then extend the policy or stop trusting.",
+        source="docs/auditing.md",
+    ),
     "receipt.material": Rule(
         "A key's answer does not name public material as it must.",
         hint="Compare the versions of the software on both sides.",
         source="design, section 5",
+    ),
+    # --- json: a CometBFT node's RPC, read strictly ---
+    "json.syntax": Rule(
+        "A file is not one JSON value without repeated names and fractions.",
+        hint="Save the node's answer as it came; nothing else may be in the file.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    "json.type": Rule(
+        "A value in the JSON is of another type than the node writes.",
+        hint="64-bit integers are texts, 32-bit ones numbers: save the node's answer as it came.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    "json.missing_name": Rule(
+        "An object in the JSON lacks a name.",
+        hint="Save the whole answer of /commit and /validators.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    "json.unknown_name": Rule(
+        "An object in the JSON has a name that the node does not write.",
+        hint="Suspect whoever edited it, or a node of another version.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    "json.number": Rule(
+        "A number in the JSON is not written in plain decimal digits.",
+        hint="The node writes no signs, fractions, exponents or leading zeros here: suspect whoever sent it.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    "json.range": Rule(
+        "A number in the JSON is outside of its range.",
+        hint="No chain has such a number: it may be made to wrap around in somebody's arithmetic.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    "json.hex": Rule(
+        "A text in the JSON is not hexadecimal.",
+        hint="Save the node's answer as it came.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    "json.base64": Rule(
+        "A text in the JSON is not base64 in its one form.",
+        hint="Save the node's answer as it came.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    "json.time": Rule(
+        "A text in the JSON is not a time in UTC with at most nine decimals.",
+        hint="Save the node's answer as it came.",
+        source="RFC 3339",
+    ),
+    "json.block_files": Rule(
+        "The files do not hold one header and one whole set of validators for each height.",
+        hint="Fetch /commit?height=H and /validators?height=H&per_page=100 for each height.",
+        source="CometBFT v0.38, rpc/openapi",
+    ),
+    # --- party verify: a live party against its record ---
+    "party.unknown": Rule(
+        "The chain has no party of this name.",
+        hint="Compare with `cipherkeep party list`.",
+        source="design, section 6",
+    ),
+    "party.not_registered": Rule(
+        "The party never registered, or its registration lapsed.",
+        hint="Its image was dropped from the releases, or the enclave has not come up yet.",
+        source="design, section 6",
+    ),
+    "party.registration": Rule(
+        "What the party shows now is not what it registered on the chain.",
+        hint="Another enclave answers there, or one that restarted with another image and has not registered yet.",
+        source="design, section 6",
+    ),
+    "party.node": Rule(
+        "The node's answer does not have the form that was asked for.",
+        hint="Compare the versions; ask another node.",
+        source="CometBFT v0.38, rpc/openapi",
     ),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from typing import BinaryIO
 
 _PREFIX = ".incoming-"
 
@@ -23,10 +24,7 @@ def write(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace `path` by `data`. When this returns, the content is on disk."""
     temporary = temporary_beside(path)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            sync_file(file.fileno())
+        write_new(temporary, data, mode=mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -38,10 +36,7 @@ def create(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
     """Write `path` unless it exists, and say whether it was made. What exists is never overwritten."""
     temporary = temporary_beside(path)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            sync_file(file.fileno())
+        write_new(temporary, data, mode=mode)
         os.link(temporary, path)
     except FileExistsError:
         return False
@@ -51,14 +46,23 @@ def create(path: Path, data: bytes, *, mode: int = 0o600) -> bool:
     return True
 
 
+def write_new(path: Path, data: bytes, *, mode: int) -> None:
+    """Put a new file's content on disk, not yet its name: `sync_folder` does. FileExistsError where there is a file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        sync_file(file)
+
+
 def temporary_beside(path: Path) -> Path:
     """A name in the same folder that no reader looks at and `sweep` removes."""
     return path.with_name(f"{_PREFIX}{secrets.token_hex(8)}")
 
 
-def sync_file(descriptor: int) -> None:
-    """Put a file's content on disk."""
-    os.fsync(descriptor)
+def sync_file(file: BinaryIO) -> None:
+    """Put a file's content on disk, with what Python still holds of it."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:

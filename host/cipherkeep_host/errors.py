@@ -29,14 +29,10 @@ class HostError(Exception):
 
 
 HOST_RULES: dict[str, HostRule] = {
-    # --- service ---
-    "service.address": HostRule(
-        "An address to serve at is neither unix:///PATH nor tcp://127.0.0.1:PORT, or is in use.",
-        hint="Processes serve on unix sockets and loopback only; look what holds the address.",
-    ),
+    # --- processes ---
     "process.listen": HostRule(
-        "An address is neither unix:///PATH nor tcp://127.0.0.1:PORT.",
-        hint="Processes of the host listen on unix sockets and loopback only.",
+        "An address is neither unix:///PATH nor tcp://127.0.0.1:PORT, or its path is too long for the kernel.",
+        hint="Processes of the host listen on unix sockets and loopback only; a path may have 107 bytes.",
     ),
     "process.address_in_use": HostRule(
         "An address to listen on cannot be had.",
@@ -45,6 +41,11 @@ HOST_RULES: dict[str, HostRule] = {
     "process.configuration": HostRule(
         "A configuration file is missing or not what it must be.",
         hint="The detail names the field; the module's documentation lists all of them.",
+    ),
+    "process.key_file": HostRule(
+        "A key file is missing, malformed, readable by others, or about to be overwritten.",
+        hint="It holds 32 bytes as 64 hexadecimal digits and has mode 0600; treat a key that others could read as known"
+        " to them.",
     ),
     # --- chain and contracts ---
     "chain.stubs_missing": HostRule(
@@ -179,10 +180,6 @@ HOST_RULES: dict[str, HostRule] = {
         "The chain refused a transaction.",
         hint="The detail begins with the code of the rule that refused it.",
     ),
-    "client.key_file": HostRule(
-        "A key file is missing, malformed, or readable by others.",
-        hint="It holds 32 bytes as hex and has mode 0600; treat a key that others could read as known to them.",
-    ),
     # --- contract fhevm ---
     "fhevm.message": HostRule(
         "The contract has no message of this name.",
@@ -197,16 +194,16 @@ HOST_RULES: dict[str, HostRule] = {
         hint="Compare the name with `cipherkeep party list`, or sign an admit_party statement.",
     ),
     "fhevm.party_exists": HostRule(
-        "A party of this name was admitted already.",
-        hint="Names are never reused: choose another.",
+        "A party of this name was admitted with this configuration already.",
+        hint="Choose another name for a new party; name the new configuration to admit a known party anew.",
     ),
     "fhevm.parties_full": HostRule(
         "No more parties can be admitted.",
         hint="An instance takes 128 parties over its whole life.",
     ),
     "fhevm.party_lapsed": HostRule(
-        "The party's registration has lapsed: governance no longer lists its image.",
-        hint="Launch a listed release and register again.",
+        "The party's registration has lapsed: governance no longer lists its image, or admitted another configuration.",
+        hint="Launch a listed release with the admitted configuration and register again.",
     ),
     "fhevm.authoriser": HostRule(
         "A key is to have an authoriser that the genesis parameters do not allow.",
@@ -243,6 +240,10 @@ HOST_RULES: dict[str, HostRule] = {
     "fhevm.registration_enclave_root": HostRule(
         "A registration's configuration accepts enclaves under a root that the genesis parameters do not name.",
         hint="Compare the configuration's enclave root with the genesis parameters.",
+    ),
+    "fhevm.registration_configuration": HostRule(
+        "A registration is by an enclave with another configuration than governance admitted the party with.",
+        hint="Launch the admitted configuration, or have governance admit the party with this one.",
     ),
     "fhevm.registration_keys": HostRule(
         "A party registers with other keys than before.",
@@ -377,10 +378,6 @@ HOST_RULES: dict[str, HostRule] = {
         "Public material from the enclave is not what its signed answer names.",
         hint="Nothing was published. It is tried again; if it stays, look at what lies between.",
     ),
-    "connector.start": HostRule(
-        "The connector's configuration does not fit together.",
-        hint="The detail says what: the measured configuration names party, instance and trust root.",
-    ),
     "client.request_unknown": HostRule(
         "The chain has no request of this id.",
         hint="Compare id and instance; a request that was never in a block has none.",
@@ -400,10 +397,6 @@ HOST_RULES: dict[str, HostRule] = {
     "client.no_coprocessors": HostRule(
         "Governance has named no coprocessors.",
         hint="Without their bindings nothing can be decrypted: sign a set_coprocessors statement.",
-    ),
-    "client.unverified": HostRule(
-        "What a node says is not proven.",
-        hint="The detail names the rule. Ask another node; do not use the answer.",
     ),
     "client.not_final": HostRule(
         "A request was not answered: it expired, or was refused.",
@@ -487,10 +480,6 @@ HOST_RULES: dict[str, HostRule] = {
         "The coprocessor is still loading its key.",
         hint="Try again in some seconds; /healthz says what it waits for.",
     ),
-    "coprocessor.key_file": HostRule(
-        "The coprocessor's signing key cannot be used.",
-        hint="The file holds 64 hexadecimal digits and nobody else may read it (mode 0600). It is never overwritten.",
-    ),
     "coprocessor.too_large": HostRule(
         "A list is larger, or holds more values, than is taken.",
         hint="Split it; the detail has the limit.",
@@ -552,10 +541,6 @@ HOST_RULES: dict[str, HostRule] = {
         "A secret file of the emulators' state can be read by others.",
         hint="Give it mode 0600, and treat the secret as known to others.",
     ),
-    "emulator.socket_path": HostRule(
-        "The path of a unix socket is too long for the kernel.",
-        hint="Choose a shorter run folder, for example under /tmp.",
-    ),
     "emulator.closure": HostRule(
         "The enclave's measured closure is not complete.",
         hint="Install the missing distribution; `make demo` does.",
@@ -579,10 +564,6 @@ HOST_RULES: dict[str, HostRule] = {
     "emulator.not_running": HostRule(
         "The launcher runs no enclave.",
         hint="Launch one first; the log of the last one says how it ended.",
-    ),
-    "emulator.listen": HostRule(
-        "An address to listen on is neither unix:///PATH nor tcp://127.0.0.1:PORT.",
-        hint="Emulators listen on unix sockets and loopback only.",
     ),
     # --- proxy ---
     "proxy.request": HostRule(
@@ -630,10 +611,6 @@ HOST_RULES: dict[str, HostRule] = {
     "cli.handle": HostRule(
         "A handle is not 64 hexadecimal digits.",
         hint="`cipherkeep encrypt` prints handles.",
-    ),
-    "cli.user_key": HostRule(
-        "A user's key cannot be read.",
-        hint="The file holds 64 hexadecimal digits: a secp256k1 key.",
     ),
     "cli.party": HostRule(
         "There is no such party.",

@@ -1,6 +1,6 @@
 """The only place for how a process of the host begins and ends: logs, signals, its parent's death, serving HTTP.
 
-Every process of the host is `asyncio.run(main())` that calls `die_with_parent()` first, then `configure_logs(name)`,
+Every process of the host calls `die_with_parent()` first (or is started on a leash, see `leash`), then `run(name, …)`,
 and serves `/healthz` and `/metrics` beside its own routes until SIGTERM.
 """
 
@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import json
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 import uvicorn
+from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.transport import Address, TransportError
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -27,6 +30,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
+from structlog.tracebacks import ExceptionDictTransformer
 
 from cipherkeep_host.errors import HostError
 
@@ -36,13 +40,16 @@ _DRAIN = 5  # seconds that running requests get after SIGTERM
 _CONNECTIONS = 512  # open HTTP connections of one process; beyond it 503
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends. Exits at once when the parent is gone already."""
-    parent = os.getppid()
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel kill this process when its parent's thread ends; exit at once if the parent is gone already.
+
+    `parent` is the process id that the parent gave; without it, whoever is the parent now.
+    """
+    expected = os.getppid() if parent is None else parent
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        raise SystemExit("the parent of this process is gone")
+    if os.getppid() != expected:
+        raise SystemExit(f"the parent {expected} of this process is gone")
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -54,6 +61,23 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
+def announce(addresses: Sequence[str]) -> None:
+    """Tell the parent on stdout, in one line of JSON, that this process listens, and where."""
+    sys.stdout.write(json.dumps({"listening": list(addresses)}) + "\n")
+    sys.stdout.flush()
+
+
+def run(process: str, main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Configure the logs and run to the end; the exit status is 1 when a refusal ended it, which is then logged."""
+    configure_logs(process)
+    try:
+        asyncio.run(main())
+    except (HostError, ServiceError) as error:
+        structlog.get_logger().error("stopped", code=error.code, detail=error.detail, hint=error.hint)
+        return 1
+    return 0
+
+
 def configure_logs(process: str) -> None:
     """Structured JSON on stderr, one line per event, each naming the process. Byte strings are shown as lengths."""
     structlog.configure(
@@ -61,6 +85,8 @@ def configure_logs(process: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Without local variables: a traceback must not show what a function held.
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             _without_bytes,
             structlog.processors.JSONRenderer(),
         ],
@@ -80,7 +106,7 @@ def _without_bytes(_: object, __: str, event: MutableMapping[str, Any]) -> Mutab
 
 
 def bind(address: Address) -> socket.socket:
-    """A listening socket: unix (mode 0600, in place of a dead one) or loopback.
+    """A listening socket: unix (mode 0600, in place of a dead one) or loopback, where port 0 takes any that is free.
 
     `HostError("process.listen")` for other forms of address, `"process.address_in_use"` where something lives.
     """
@@ -91,26 +117,36 @@ def bind(address: Address) -> socket.socket:
     if address.scheme != "unix":
         raise HostError("process.listen", str(address))
     path = Path(address.path)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if _lives(path):
+            raise HostError("process.address_in_use", str(address))
+        path.unlink(missing_ok=True)
+    except OSError as problem:
+        raise HostError("process.address_in_use", f"{address}: {problem}") from None
+    return _listening(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), str(path), address)
+
+
+def _lives(path: Path) -> bool:
+    """Whether something listens there. A socket whose queue is full raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.5)
         with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
             probe.connect(str(path))
-            raise HostError("process.address_in_use", str(address))
-    path.unlink(missing_ok=True)
-    listener = _listening(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), str(path), address)
-    path.chmod(0o600)
-    return listener
+            return True
+    return False
 
 
 def _listening(listener: socket.socket, name: tuple[str, int] | str, address: Address) -> socket.socket:
     try:
         listener.bind(name)
+        if isinstance(name, str):
+            Path(name).chmod(0o600)  # before listen(): until then nobody can connect, whatever its mode
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as problem:
         listener.close()
-        raise HostError("process.address_in_use", f"{address}: {problem.strerror}") from None
+        raise HostError("process.address_in_use", f"{address}: {problem}") from None
     return listener
 
 
@@ -133,14 +169,19 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_http(app: ASGIApp, listener: socket.socket, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set; running requests get five seconds to end. The socket is closed."""
+async def serve_http(
+    app: ASGIApp, listener: socket.socket, stop: asyncio.Event, *, tls: ssl.SSLContext | None = None
+) -> None:
+    """Serve until `stop` is set; running requests get five seconds to end. The socket is closed and taken away."""
+    path = Path(listener.getsockname()) if listener.family == socket.AF_UNIX else None
     server = _Server(
         uvicorn.Config(
             app,
             log_level="critical",
             access_log=False,
             lifespan="off",
+            ws="none",
+            ssl_context_factory=None if tls is None else lambda *_: tls,
             limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_DRAIN,
             timeout_keep_alive=30,
@@ -159,7 +200,14 @@ async def serve_http(app: ASGIApp, listener: socket.socket, stop: asyncio.Event)
         server.force_exit = True
         with contextlib.suppress(asyncio.CancelledError):
             await serving
+        if path is not None:
+            remove(path)
         listener.close()
+
+
+def remove(path: Path) -> None:
+    """Take a socket away when its server ends, so that a client sees at once that nobody serves."""
+    path.unlink(missing_ok=True)
 
 
 def health_routes(registry: CollectorRegistry, state: Callable[[], Awaitable[dict[str, object]]]) -> list[Route]:

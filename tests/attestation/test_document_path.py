@@ -349,7 +349,11 @@ def test_what_is_not_der_is_refused_even_where_nobody_looks(item: bytes) -> None
     refused(with_key(item), code="certificate.encoding")
 
 
-@pytest.mark.parametrize("data", [b"", b"\x30", GOOD[:-1], GOOD + b"\0", GOOD + b"\x05\0"], ids=len)
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x30", GOOD[:-1], GOOD + b"\0", GOOD + b"\x05\0"],
+    ids=["nothing", "a tag", "cut", "a zero more", "a null more"],
+)
 def test_a_certificate_is_one_item(data: bytes) -> None:
     """Neither cut nor followed by anything, not even by good DER."""
     refused(data, code="certificate.encoding")

@@ -161,8 +161,8 @@ SERVICE_RULES: dict[str, ServiceRule] = {
         _PRECONDITION,
     ),
     "service.not_admitted": ServiceRule(
-        "Governance has not admitted this party.",
-        "Sign and send an admit_party statement.",
+        "Governance has not admitted this party with this configuration.",
+        "Sign and send an admit_party statement that names the digest of the measured configuration.",
         True,
         _PRECONDITION,
     ),

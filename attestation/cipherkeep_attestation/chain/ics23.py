@@ -12,7 +12,9 @@ Sources: cosmos/ics23 proofs.proto; RFC 6962 §2.1.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from cipherkeep_attestation.chain import merkle, protobuf
 from cipherkeep_attestation.chain.protobuf import Kind
@@ -152,13 +154,22 @@ def decode(data: bytes) -> Existence | Absence:
     """Read ics23.CommitmentProof: one proof of existence or absence."""
     if len(data) > MAX_PROOF:
         raise Malformed("proof.size", f"{len(data)} bytes, at most {MAX_PROOF}")
-    found = protobuf.decode(data, {1: Kind.OPTIONAL, 2: Kind.OPTIONAL})
-    existence, absence = protobuf.optional(found, 1), protobuf.optional(found, 2)
-    if existence is not None and absence is None:
+    existence, absence = single(data)
+    if existence is not None:
         return Existence.decode(existence)
-    if absence is not None and existence is None:
-        return Absence.decode(absence)
-    raise Malformed("proof.shape", "not one proof")
+    assert absence is not None
+    return Absence.decode(absence)
+
+
+def single(data: bytes) -> tuple[bytes | None, bytes | None]:
+    """The one proof of existence or absence in an ics23.CommitmentProof; the other is None. No batches."""
+    found = protobuf.decode(data, dict.fromkeys(range(1, 5), Kind.OPTIONAL))
+    if protobuf.optional(found, 3) is not None or protobuf.optional(found, 4) is not None:
+        raise Malformed("proof.batch")
+    existence, absence = protobuf.optional(found, 1), protobuf.optional(found, 2)
+    if (existence is None) == (absence is None):
+        raise Malformed("proof.shape", "not one proof")
+    return existence, absence
 
 
 def verify_existence(root: bytes, *, key: bytes, value: bytes, proof: bytes, key_length: int | None = None) -> None:
@@ -197,7 +208,7 @@ def verify_absence(root: bytes, *, key: bytes, proof: bytes, key_length: int | N
                 raise Refused("proof.root")
     if (left is not None and left.key >= key) or (right is not None and right.key <= key):
         raise Refused("proof.not_between")
-    if not _adjacent(left, right):
+    if not neighbours(None if left is None else left.path, None if right is None else right.path):
         raise Refused("proof.not_neighbours")
 
 
@@ -206,16 +217,25 @@ def _check_key_length(existence: Existence, length: int | None) -> None:
         raise Refused("proof.key_length", f"{len(existence.key)} bytes")
 
 
-def _adjacent(left: Existence | None, right: Existence | None) -> bool:
-    """No leaf lies between these two; or, where one is missing, none beyond the other."""
+class Side(Protocol):
+    """A step of whatever kind of tree; two are equal when they are the same node's."""
+
+    @property
+    def sibling_is_left(self) -> bool:
+        """Whether the path comes from the right child."""
+        ...
+
+
+def neighbours(left: Sequence[Side] | None, right: Sequence[Side] | None) -> bool:
+    """No leaf lies between those with these paths; or, where one is missing, none beyond the other."""
     if left is None:
-        return right is not None and not any(step.sibling_is_left for step in right.path)
+        return right is not None and not any(step.sibling_is_left for step in right)
     if right is None:
-        return all(step.sibling_is_left for step in left.path)
+        return all(step.sibling_is_left for step in left)
     # From the root down: the same nodes, then one node whose left child leads to the one and whose right
     # child to the other; from there the left path keeps to the right edge and the right path to the left
     # edge.
-    ours, theirs = list(left.path), list(right.path)
+    ours, theirs = list(left), list(right)
     while ours and theirs and ours[-1] == theirs[-1]:
         ours.pop()
         theirs.pop()

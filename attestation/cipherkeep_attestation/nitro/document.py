@@ -18,9 +18,11 @@ from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from cipherkeep_attestation import cbor, cose
-from cipherkeep_attestation.errors import Malformed, Refused
+from cipherkeep_attestation.errors import RULES, Malformed, Refused
+from cipherkeep_attestation.trace import Trace
 
 Kind: TypeAlias = Literal["enclave", "host"]
+UnknownFields: TypeAlias = Literal["refuse", "ignore"]
 
 LIMIT = 16 * 1024  # bytes; an NSM's answer has at most 12 KiB, a NitroTPM's buffer at most 16
 PCR_BYTES = 48
@@ -30,6 +32,19 @@ MOST_CERTIFICATES = 8  # in the bundle; four have been seen
 CERTIFICATE_BYTES = 1024
 OPTIONAL_BYTES = 1024
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# Codes that the decoding of a whole item, and that of the fields, have passed once they return.
+ENCODING_RULES = tuple(code for code in RULES if code.startswith("encoding.") and code != "encoding.schema")
+FIELD_RULES = (
+    "document.module_id",
+    "document.timestamp",
+    "document.digest",
+    "document.pcrs",
+    "document.pcr_length",
+    "document.certificate",
+    "document.cabundle",
+    "document.optional_field",
+)
 
 _TAG_18 = 0xD2
 _PAYLOAD = cbor.Limits(size=LIMIT, depth=2, items=160)  # 9 fields, 32 PCRs, both counted twice, and the bundle
@@ -55,14 +70,20 @@ class Document:
     payload_digest: bytes  # SHA-384 of the signed payload
     signed: bytes = field(repr=False)  # what the signature covers
     signature: bytes = field(repr=False)  # r ‖ s, 96 bytes
+    unknown_fields: tuple[str, ...] = ()  # names beyond the nine; only where they are not refused
 
 
-def decode(data: bytes, *, expected: Kind | None) -> Document:
+def decode(
+    data: bytes, *, expected: Kind | None, unknown_fields: UnknownFields = "refuse", trace: Trace | None = None
+) -> Document:
     """Decode a document of the expected kind; of either kind when None is expected.
+
+    Fields beyond the nine are refused; "ignore" names them in the result instead. `trace` learns what has passed.
 
     Raises `Malformed` with a code of `document.…`, `cose.…` or `encoding.…`, and `Refused("document.is_…")` for the
     other kind. Order: size, tag, envelope, algorithm, payload encoding, kind, fields one by one.
     """
+    trace = trace or Trace()
     if len(data) > LIMIT:
         raise Malformed("document.size", f"{len(data)} bytes, at most {LIMIT}")
     first = data[0] if data else 0
@@ -70,18 +91,24 @@ def decode(data: bytes, *, expected: Kind | None) -> Document:
         if first != _TAG_18 or (data[1:2] and data[1] >> 5 == 6):
             raise Malformed("document.tag", f"byte {first:#04x}")
         data = data[1:]
+    trace.passes("document.size", "document.tag")
     protected, payload, signature = cose.envelope(cbor.decode(data, limits=_ENVELOPE))
+    trace.passes("cose.shape", "cose.unprotected")
     if protected != cose.PROTECTED_ES384:
         raise Malformed("document.algorithm", f"protected header {protected[:16].hex()}")
     if len(signature) != 96:
         raise Malformed("document.signature_length", f"{len(signature)} bytes")
+    trace.passes("document.algorithm", "document.signature_length")
     value = cbor.decode_foreign(payload, limits=_PAYLOAD)
+    trace.passes(*ENCODING_RULES)
     if type(value) is not dict:
         raise Malformed("document.fields", "the payload is not a map")
     fields: dict[str | int, cbor.Value] = value
-    kind = _kind(fields, expected)
-
-    return Document(
+    kind, unknown = _kind(fields, expected, unknown_fields)
+    trace.passes(
+        "document.fields", "document.is_host_document" if kind == "enclave" else "document.is_enclave_document"
+    )
+    document = Document(
         kind=kind,
         module_id=_module_id(fields["module_id"]),
         timestamp=_timestamp(fields["timestamp"]),
@@ -94,21 +121,27 @@ def decode(data: bytes, *, expected: Kind | None) -> Document:
         payload_digest=hashlib.sha384(payload).digest(),
         signed=cose.sig_structure(protected, payload),
         signature=signature,
+        unknown_fields=unknown,
     )
+    trace.passes(*FIELD_RULES)
+    return document
 
 
-def _kind(fields: Mapping[str | int, cbor.Value], expected: Kind | None) -> Kind:
+def _kind(
+    fields: Mapping[str | int, cbor.Value], expected: Kind | None, unknown_fields: UnknownFields
+) -> tuple[Kind, tuple[str, ...]]:
     found: list[Kind] = [kind for kind, name in _MEASUREMENTS.items() if name in fields]
     if len(found) != 1:
         raise Malformed("document.fields", "one of pcrs and nitrotpm_pcrs must be there")
     kind = found[0]
     wanted = _COMMON | {_MEASUREMENTS[kind]}
-    if fields.keys() != wanted:
+    ignored = fields.keys() - wanted if unknown_fields == "ignore" else frozenset()
+    if fields.keys() - ignored != wanted:
         wrong = sorted(str(name)[:40] for name in fields.keys() ^ wanted)
         raise Malformed("document.fields", f"missing or unknown: {', '.join(wrong)}"[:200])
     if expected is not None and kind != expected:
         raise Refused("document.is_host_document" if kind == "host" else "document.is_enclave_document")
-    return kind
+    return kind, tuple(sorted(str(name)[:40] for name in ignored))
 
 
 def _module_id(value: object) -> str:

@@ -22,6 +22,34 @@ from cipherkeep_attestation.nitro.certificate import (
     ecdsa_signature,
     read_certificate,
 )
+from cipherkeep_attestation.trace import Trace
+
+# Codes that have passed once every certificate is read, and once the whole path is judged.
+READING_RULES = (
+    "certificate.size",
+    "certificate.encoding",
+    "certificate.structure",
+    "certificate.version",
+    "certificate.serial",
+    "certificate.time",
+    "certificate.duplicate_extension",
+    "certificate.critical_extension",
+    "certificate.extension",
+)
+PATH_RULES = (
+    "path.not_yet_valid",
+    "path.expired",
+    "path.issuer",
+    "path.key_identifier",
+    "certificate.algorithm",
+    "certificate.signature",
+    "path.signature",
+    "path.authority",
+    "path.length",
+    "path.key_usage",
+    "path.leaf_authority",
+    "certificate.key",
+)
 
 ECDSA_SHA384 = bytes.fromhex("300a06082a8648ce3d040303")
 
@@ -35,7 +63,13 @@ class TrustRoot:
 
 
 def judge_path(
-    bundle: Sequence[bytes], leaf: bytes, *, root: TrustRoot, at: datetime, drift: timedelta
+    bundle: Sequence[bytes],
+    leaf: bytes,
+    *,
+    root: TrustRoot,
+    at: datetime,
+    drift: timedelta,
+    trace: Trace | None = None,
 ) -> tuple[Certificate, ...]:
     """Judge the certificates of a document, root first; return them read, leaf last.
 
@@ -46,7 +80,10 @@ def judge_path(
     """
     if bundle[0] != root.certificate_der:
         raise Untrusted("path.root", f"trusted is {root.name}")
+    trace = trace or Trace()
+    trace.passes("path.root")
     path = tuple(read_certificate(der) for der in (*bundle, leaf))
+    trace.passes(*READING_RULES)
     last = len(path) - 1
     for index, certificate in enumerate(path):
         place = "leaf" if index == last else "root" if index == 0 else f"certificate {index} below the root"
@@ -57,6 +94,7 @@ def judge_path(
             _is_leaf(certificate)
         else:
             _is_authority(certificate, last - index - 1, place)
+    trace.passes(*PATH_RULES)
     return path
 
 

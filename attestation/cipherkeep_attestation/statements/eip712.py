@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import coincurve
 from Crypto.Hash import keccak as _keccak
@@ -63,7 +64,13 @@ def array(words: Iterable[bytes]) -> bytes:
 
 def struct_hash(type_: str, *words: bytes) -> bytes:
     """hashStruct: `type_` is the encoded type, e.g. `Mail(address to,string contents)`."""
-    return keccak256(keccak256(type_.encode()) + b"".join(words))
+    return keccak256(_type_hash(type_) + b"".join(words))
+
+
+@lru_cache(maxsize=64)
+def _type_hash(type_: str) -> bytes:
+    """Remembered, as separators are: half of all hashing would be over these few constants."""
+    return keccak256(type_.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +86,7 @@ class Domain:
 
     def separator(self) -> bytes:
         """The domain's hash (32 bytes)."""
-        return struct_hash(
-            self.TYPE,
-            text(self.name),
-            text(self.version),
-            uint(self.chain_id),
-            address(self.verifying_contract),
-        )
+        return _separator(self)
 
     def digest(self, struct: bytes) -> bytes:
         """What is signed: keccak(19 01 ‖ separator ‖ struct's hash)."""
@@ -111,6 +112,17 @@ class Domain:
             version=cbor.text(16),
         )
         return cls(**found)
+
+
+@lru_cache(maxsize=256)
+def _separator(domain: Domain) -> bytes:
+    return struct_hash(
+        domain.TYPE,
+        text(domain.name),
+        text(domain.version),
+        uint(domain.chain_id),
+        address(domain.verifying_contract),
+    )
 
 
 def sign(digest: bytes, key: coincurve.PrivateKey) -> bytes:

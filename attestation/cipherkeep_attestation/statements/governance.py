@@ -172,7 +172,8 @@ class KeyTerms:
 
 
 def _party(body: object) -> dict[str, Any]:
-    return cbor.fields(body, name=cbor.text(64))
+    """A name alone would let whoever registers first fix the party's keys; so the configuration is named with it."""
+    return cbor.fields(body, configuration=cbor.raw(48), name=cbor.text(64))
 
 
 def _key(body: object) -> dict[str, Any]:
@@ -221,7 +222,8 @@ class Statement:
         )
 
     def content(self) -> Any:
-        """The body as its type: Coprocessors, Releases, KeyTerms, or a map with the one field of the kind."""
+        """The body as its type: Coprocessors, Releases, KeyTerms, or a map: `admit_party` {"name", "configuration"
+        (SHA-384 of the measured configuration)}, `retire_key` {"key_id"}, `lift_freeze` {"conflict"}."""
         return _BODIES[self.kind](self.body)
 
     def sign(self, keys: Sequence[Ed25519PrivateKey]) -> bytes:

@@ -144,14 +144,17 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class PartyRecord:
-    """A party: admitted by name, then registered by its enclave. Number and digest pin the vault's manifest."""
+    """A party: admitted with a name and a configuration, then registered by an enclave that was measured with it.
+
+    Admission with another configuration makes a registration lapse. Number and digest pin the vault's manifest.
+    """
 
     name: str
     evidence_key: bytes | None  # Ed25519, 32 bytes; set by the first registration and never changed
     signing_key: bytes | None  # secp256k1, compressed, 33 bytes; likewise
-    configuration: bytes | None  # SHA-384 of the configuration it registered with
+    configuration: bytes  # SHA-384 of the configuration that its newest admission names; no other one registers
     measurements: bytes | None  # SHA-256 over dCBOR {0: PCR0, 1: PCR1, 2: PCR2} of the document
-    registration: bytes | None  # SHA-256 of the registration; None with keys set: its image was dropped, it lapsed
+    registration: bytes | None  # SHA-256 of the registration; None with keys set: it lapsed, by image or admission
     manifest_serial: int  # 0: nothing was ever sealed
     manifest: bytes | None  # SHA-256 of the vault's manifest
 
@@ -168,7 +171,7 @@ class PartyRecord:
                 name=cbor.text(64),
                 evidence_key=cbor.nullable(_DIGEST),
                 signing_key=cbor.nullable(cbor.raw(33)),
-                configuration=cbor.nullable(cbor.raw(48)),
+                configuration=cbor.raw(48),
                 measurements=cbor.nullable(_DIGEST),
                 registration=cbor.nullable(_DIGEST),
                 manifest_serial=cbor.uint(),

@@ -20,7 +20,7 @@ class Decisions:
     digests: tuple[bytes, ...] = ()  # SHA-256 of each statement, from serial 1
     coprocessors: Coprocessors | None = None
     releases: Releases | None = None
-    parties: tuple[str, ...] = ()  # in the order of admission: the first has index 1
+    parties: Mapping[str, bytes] = field(default_factory=dict)  # configuration newly admitted; by first admission
     keygens: Mapping[bytes, KeyTerms] = field(default_factory=dict)  # by SHA-256 of the signed statement
     retired: frozenset[bytes] = frozenset()
 
@@ -34,13 +34,19 @@ class Decisions:
             case governance.SET_RELEASES:
                 return replace(base, releases=content)
             case governance.ADMIT_PARTY:
-                return replace(base, parties=(*self.parties, content["name"]))
+                # A name that is there keeps its place: mappings keep the order of first insertion.
+                return replace(base, parties={**self.parties, content["name"]: content["configuration"]})
             case governance.KEYGEN:
                 return replace(base, keygens={**self.keygens, base.digests[-1]: content})
             case governance.RETIRE_KEY:
                 return replace(base, retired=self.retired | {content["key_id"]})
         return base
 
-    def index_of(self, party: str) -> int:
-        """The party's index, from 1; 0 when governance has not admitted it."""
-        return self.parties.index(party) + 1 if party in self.parties else 0
+    def index_of(self, party: str, configuration: bytes) -> int:
+        """The party's index, from 1, by the first admission of its name.
+
+        0 when governance has not admitted it, or when the newest admission names another configuration (SHA-384).
+        """
+        if self.parties.get(party) != configuration:
+            return 0
+        return list(self.parties).index(party) + 1

@@ -59,6 +59,7 @@ class Ledger:
         self.configuration = configuration
         self.nonce = nonce
         self._genesis = configuration.genesis.digest()
+        self._digest = configuration.digest()
         self._now = now
         self._limits = limits
         self._client = LightClient(root, trusting_period=TRUSTING_PERIOD, clock_drift=CLOCK_DRIFT)
@@ -108,8 +109,8 @@ class Ledger:
 
     @property
     def party_index(self) -> int:
-        """This party's index, from 1; 0 before it is admitted."""
-        return self.decisions.index_of(self.configuration.party)
+        """This party's index, from 1; 0 while it is not admitted with this enclave's configuration."""
+        return self.decisions.index_of(self.configuration.party, self._digest)
 
     def header_at(self, height: int) -> Header:
         """A header that holds. `Refused` when it is not among those kept."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation import strict_json
 from cipherkeep_attestation.statements.configuration import KeyService
 from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.transport import TransportError
@@ -155,8 +156,8 @@ class AwsKms:
 def _error_name(data: bytes) -> str:
     """AWS's name of an error; empty unless it is a name, since it reaches the log."""
     try:
-        answer = json.loads(data)
-    except (ValueError, RecursionError):
+        answer = strict_json.loads(data)
+    except ValueError:
         return ""
     name = str(answer.get("__type", "")).rpartition("#")[2] if isinstance(answer, dict) else ""
     return name if name.isascii() and name.isalnum() and len(name) < 64 else ""
@@ -183,8 +184,8 @@ async def _bounded(chunks: Any) -> bytes:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
+        value = strict_json.loads(data)
+    except ValueError:
         raise ServiceError("vault.kms_answer", "not JSON") from None
     if not isinstance(value, dict):
         raise ServiceError("vault.kms_answer", "not a JSON object")

@@ -25,7 +25,7 @@ from cipherkeep_attestation.statements.request import Keygen
 from cipherkeep_wire import transport
 from cipherkeep_wire.limits import CONFIGURATION_PORT, GRPC_PORT, HANDSHAKE_PORT, KMS_EGRESS_PORT
 
-from cipherkeep_host import durable
+from cipherkeep_host import durable, key_files
 from cipherkeep_host.appliance import provision
 from cipherkeep_host.appliance.children import Children, Program
 from cipherkeep_host.appliance.configuring import Parent
@@ -49,7 +49,7 @@ from cipherkeep_host.chain.node import Node
 from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.client import contract
 from cipherkeep_host.client.node import RpcNode
-from cipherkeep_host.coprocessor.signer import load_key_file, make_key_file
+from cipherkeep_host.coprocessor.signer import Signer
 from cipherkeep_host.emulated.launcher import Launcher
 from cipherkeep_host.errors import HostError
 
@@ -251,9 +251,10 @@ class Appliance:
 
     async def _decide(self, council: Council, pcrs: Mapping[int, bytes]) -> None:
         """Bring into force what this deployment needs and what is not in force yet."""
+        assert self.configuration is not None
         wanted: list[tuple[str, dict[str, object]]] = [
             (governance.SET_RELEASES, Releases((Release(RELEASE, pcrs[0], pcrs[1], pcrs[2]),)).to_map()),
-            (governance.ADMIT_PARTY, {"name": PARTY}),
+            (governance.ADMIT_PARTY, {"configuration": self.configuration.digest(), "name": PARTY}),
             (governance.SET_COPROCESSORS, Coprocessors((self._coprocessor_address(),), 1).to_map()),
         ]
         in_force = await _latest(council)
@@ -262,11 +263,10 @@ class Appliance:
                 await council.decide(kind, body)
 
     def _coprocessor_address(self) -> bytes:
-        path = self.paths.keys / "coprocessor.key"
-        return (load_key_file(path) if path.exists() else make_key_file(path)).address
+        return Signer(key_files.ensure_secp256k1(self.paths.keys / "coprocessor.key")).address
 
     async def _first_key(self, council: Council, node: RpcNode) -> bytes:
-        """The newest key's id; a first key is generated when there is none."""
+        """The first key's id, which the coprocessor serves for ever; it is generated when there is none."""
         if not await contract.key_ids(node, INSTANCE):
             signed = await council.decide(governance.KEYGEN, key_terms().to_map())
             await council.request("keygen", Keygen(signed).encode())
@@ -276,7 +276,7 @@ class Appliance:
                 raise HostError("appliance.timeout", "no key yet")
 
         await self._until(KEYGEN, there, "the first key")
-        return (await contract.key_ids(node, INSTANCE))[-1]
+        return (await contract.key_ids(node, INSTANCE))[0]
 
     # --- small things ---
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from cipherkeep_host.chain.process import Process
+from cipherkeep_host.child_process import ChildProcess
 from cipherkeep_host.errors import HostError
 
 GRACE = 8.0  # seconds between SIGTERM and SIGKILL
@@ -43,7 +43,7 @@ class Child:
         self.restarts = 0
         self._command = [sys.executable, "-m", *program.arguments]
         self._log = logs / f"{program.name}.log"
-        self._process = Process(program.name, self._command, log=self._log)
+        self._process = ChildProcess(program.name, self._command, log=self._log)
         self._watcher: asyncio.Task[None] | None = None
 
     @property
@@ -88,7 +88,7 @@ class Child:
             log.warning("child ended", child=self.program.name, status=status, again_in=pause)
             await asyncio.sleep(pause)
             self.restarts += 1
-            self._process = Process(self.program.name, self._command, log=self._log)
+            self._process = ChildProcess(self.program.name, self._command, log=self._log)
             await self._process.start()
 
 

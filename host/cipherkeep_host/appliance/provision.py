@@ -17,9 +17,8 @@ from cipherkeep_attestation.statements.configuration import Configuration, Genes
 from cipherkeep_attestation.statements.governance import Governors
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cipherkeep_host import durable
+from cipherkeep_host import durable, key_files
 from cipherkeep_host.appliance.plan import CHAIN_ID, INSTANCE, PARTY, Paths
-from cipherkeep_host.chain.client import load_key_file, make_key_file
 from cipherkeep_host.chain.genesis import AppState, Instance
 from cipherkeep_host.chain.home import Pace, make_home
 from cipherkeep_host.emulated import aws_kms, aws_tls, pki
@@ -47,8 +46,7 @@ def keys(paths: Paths) -> Keys:
     durable.make_folder(paths.keys)
 
     def key(name: str) -> Ed25519PrivateKey:
-        path = paths.keys / f"{name}.key"
-        return load_key_file(path) if path.exists() else make_key_file(path)
+        return key_files.ensure_ed25519(paths.keys / f"{name}.key")
 
     key("connector")
     return Keys(key("governor"), key("operator"), key("client"), paths.keys / "connector.key")

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
-from structlog.tracebacks import ExceptionDictTransformer
+from starlette.applications import Starlette
 
-from cipherkeep_host import contracts, health
+from cipherkeep_host import contracts, process
 from cipherkeep_host.chain.abci import Server
 from cipherkeep_host.chain.application import Application
 from cipherkeep_host.chain.state import State
@@ -30,40 +28,23 @@ REFUSED, HALTED = 2, 3  # exit statuses
 log = structlog.get_logger("cipherkeep.chain")
 
 
-def configure_logging() -> None:
-    """Structured JSON, one line each, on the standard error."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-
-
 async def serve(home: Path, socket: Path, address: str, kinds: Mapping[str, type[Contract]]) -> int:
     """Serve until a signal or a halt; the exit status."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+    stop = process.stop_on_signals()
     state = State(home / STATE)
     application = Application(state, kinds)
     server = Server(socket, application)
 
-    def check() -> health.Health:
-        return health.Health(not server.halted.done(), {"height": state.height, "nodes": len(server.connections)})
+    async def health() -> dict[str, object]:
+        return {"ready": not server.halted.done(), "height": state.height, "nodes": len(server.connections)}
 
+    listener = process.bind(process.parse_address(address))
     await server.start()
-    async with health.serve(address, registry=application.metrics.registry, check=check):
-        log.info("chain.serving", height=state.height, app_hash=state.root().hex())
-        server.halted.add_done_callback(lambda _: stopped.set())
-        await stopped.wait()
-        await server.close()
+    server.halted.add_done_callback(lambda _: stop.set())
+    log.info("chain.serving", height=state.height, app_hash=state.root().hex())
+    pages = Starlette(routes=process.health_routes(application.metrics.registry, health))
+    await process.serve_http(pages, listener, stop)
+    await server.close()
     state.close()
     if server.halted.done():
         return HALTED
@@ -78,7 +59,7 @@ def main(arguments: list[str] | None = None, kinds: Mapping[str, type[Contract]]
     parser.add_argument("--socket", type=Path, required=True, help="the unix socket that the node connects to")
     parser.add_argument("--health", required=True, help="unix:///path or tcp://127.0.0.1:PORT for /healthz, /metrics")
     options = parser.parse_args(arguments)
-    configure_logging()
+    process.configure_logs("chain")
     try:
         known = contracts.kinds() if kinds is None else kinds
         return asyncio.run(serve(options.home, options.socket, options.health, known))

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cipherkeep_attestation import cbor
@@ -25,6 +22,7 @@ from cipherkeep_attestation.statements.transaction import Message, Transaction, 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cipherkeep_host import key_files
 from cipherkeep_host.chain.calls import OK, REFUSED_TRANSACTION
 from cipherkeep_host.chain.rpc import Checked, Included, RpcClient
 from cipherkeep_host.errors import HostError
@@ -37,27 +35,7 @@ _CONFLICT_PAUSE = 0.1  # seconds, when somebody else used the nonce, or the node
 _RESULTS = cbor.sequence(cbor.raw(0, 1 << 20), 256)
 
 
-def make_key_file(path: Path) -> Ed25519PrivateKey:
-    """A new key in a new file, hex, mode 0600. FileExistsError where there is a file."""
-    key = Ed25519PrivateKey.generate()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key.private_bytes_raw().hex() + "\n")
-    return key
-
-
-def load_key_file(path: Path) -> Ed25519PrivateKey:
-    """The key in a file. `HostError("client.key_file")` unless it is one, and nobody else may read it."""
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        raise HostError("client.key_file", f"{path} cannot be read") from None
-    if mode & 0o077:
-        raise HostError("client.key_file", f"{path} has mode {mode & 0o777:04o}")
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise HostError("client.key_file", f"{path} is not 64 hex digits")
-    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(text))
+load_key_file = key_files.load_ed25519  # the name under which the appliance's tests still ask for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from pathlib import Path
 import structlog
 
 from cipherkeep_host.chain.home import free_ports, node_id, read_json
-from cipherkeep_host.chain.process import GRACE_SECONDS, Process
 from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.chain.stubs import consensus_engine
+from cipherkeep_host.child_process import GRACE_SECONDS, ChildProcess
 from cipherkeep_host.errors import HostError
 
 MAX_SOCKET_PATH = 100  # bytes; the kernel's limit is 108
@@ -51,8 +51,8 @@ class Node:
         self._command = list(application or (sys.executable, "-m", "cipherkeep_host.chain"))
         if any(len(str(self.run / name)) > MAX_SOCKET_PATH for name in ("health.sock", "app.sock")):
             raise HostError("node.socket_path", str(self.run))
-        self.application: Process
-        self.engine: Process
+        self.application: ChildProcess
+        self.engine: ChildProcess
         self._made()
 
     def _made(self) -> None:
@@ -70,11 +70,11 @@ class Node:
             *("--proxy_app", f"unix://{self._socket}"),
             *("--rpc.laddr", self.rpc_address.replace("http://", "tcp://")),
         ]
-        self.application = Process("application", application, log=self.home / "application.log")
-        self.engine = Process("node", engine, log=self.home / "node.log")
+        self.application = ChildProcess("application", application, log=self.home / "application.log")
+        self.engine = ChildProcess("node", engine, log=self.home / "node.log")
 
     @property
-    def processes(self) -> tuple[Process, Process]:
+    def processes(self) -> tuple[ChildProcess, ChildProcess]:
         """The application and the engine."""
         return self.application, self.engine
 

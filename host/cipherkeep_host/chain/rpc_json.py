@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from cipherkeep_attestation import strict_json
 from cipherkeep_attestation.chain.header import (
     BLOCK_VERSION,
     ZERO_TIME,
@@ -49,20 +49,10 @@ _INTEGER = re.compile(r"0|-?[1-9]\d{0,18}")
 
 
 def loads(data: bytes) -> Any:
-    """JSON without repeated names, NaN or infinities."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise HostError("node.answer", "a name stands twice")
-        return found
-
-    def constant(text: str) -> Any:
-        raise HostError("node.answer", f"{text} is no number")
-
+    """JSON without repeated names, NaN or infinities, and nested within reason."""
     try:
-        return json.loads(data, object_pairs_hook=unique, parse_constant=constant)
-    except (ValueError, RecursionError):
+        return strict_json.loads(data)
+    except ValueError:
         raise HostError("node.answer", "not JSON") from None
 
 

@@ -108,7 +108,7 @@ def follow(process: subprocess.Popen[bytes]) -> None:
     raise HostError("appliance.start", f"the supervisor ended with {process.wait()}")
 
 
-@app.command()
+@app.command(epilog="Example: cipherkeep dev down")
 def down(state: State = None) -> None:
     """Stop the appliance. What lasts stays in its state folder."""
     pid = supervisor_pid(state)
@@ -137,7 +137,7 @@ def _processes(state: Path | None) -> dict[str, int | None]:
     return found
 
 
-@app.command()
+@app.command(epilog="Example: cipherkeep dev status --json")
 def status(state: State = None, as_json: Json = False) -> None:
     """Say what runs, and whether the enclave is cut off from the network."""
     pid = supervisor_pid(state)
@@ -161,7 +161,7 @@ def status(state: State = None, as_json: Json = False) -> None:
     output.show_fields("Processes", {name: found or "being restarted" for name, found in processes.items()})
 
 
-@app.command()
+@app.command(epilog='Example: eval "$(cipherkeep dev env)"')
 def env(state: State = None, as_json: Json = False) -> None:
     """Print every address, id and fingerprint that a client needs."""
     try:

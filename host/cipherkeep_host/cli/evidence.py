@@ -26,7 +26,7 @@ party_app = typer.Typer(no_args_is_help=True, help="Parties: who holds keys, and
 _DOCUMENT_AGE = timedelta(minutes=5)
 
 
-@request_app.command("show")
+@request_app.command("show", epilog="Example: cipherkeep request show 5f0c… --json")
 def show_request(
     request_id: Annotated[str, typer.Argument(help="The request's id, 64 hexadecimal digits.")],
     state: State = None,
@@ -63,7 +63,7 @@ def show_request(
     output.show_fields("Request, proven from the trust root on", found)
 
 
-@party_app.command("list")
+@party_app.command("list", epilog="Example: cipherkeep party list")
 def list_parties(state: State = None, as_json: Json = False) -> None:
     """All parties of the instance."""
     rows = output.run(_parties(state))
@@ -74,7 +74,7 @@ def list_parties(state: State = None, as_json: Json = False) -> None:
     output.show_table("Parties, each proven from the trust root on", ("index", "name", "evidence key"), cells)
 
 
-@party_app.command("show")
+@party_app.command("show", epilog="Example: cipherkeep party show party-1 --json")
 def show_party(
     name: Annotated[str, typer.Argument(help="The party's name.")], state: State = None, as_json: Json = False
 ) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from cipherkeep_attestation.statements import governance
 
+from cipherkeep_host import key_files
 from cipherkeep_host.appliance.governance import Council
 from cipherkeep_host.appliance.plan import key_terms
-from cipherkeep_host.chain.client import ChainClient, load_key_file
+from cipherkeep_host.chain.client import ChainClient
 from cipherkeep_host.cli import output
 from cipherkeep_host.cli.dev import Json, State
 from cipherkeep_host.cli.session import Session, open_session
@@ -56,10 +56,12 @@ def generate(
         async with open_session(state) as session:
             keys = Path(session.environment.keys)
             operator = ChainClient(
-                session.chain.rpc, chain_id=session.chain.chain_id, key=load_key_file(keys / "operator.key")
+                session.chain.rpc, chain_id=session.chain.chain_id, key=key_files.load_ed25519(keys / "operator.key")
             )
             genesis = session.configuration.genesis.digest()
-            council = Council(operator, session.trust.instance, genesis, [load_key_file(keys / "governor.key")])
+            council = Council(
+                operator, session.trust.instance, genesis, [key_files.load_ed25519(keys / "governor.key")]
+            )
             signed = await council.decide(governance.KEYGEN, key_terms().to_map())
             asked = await session.client.request_keygen(signed)
             await session.client.wait(asked.id, timeout=timeout)
@@ -69,7 +71,7 @@ def generate(
     output.show_json(found) if as_json else _show(found)
 
 
-@app.command("list")
+@app.command("list", epilog="Example: cipherkeep key list --json")
 def list_(state: State = None, as_json: Json = False) -> None:
     """All keys of the instance."""
     rows = output.run(_all(state))
@@ -80,7 +82,7 @@ def list_(state: State = None, as_json: Json = False) -> None:
     output.show_table("Keys, each proven from the trust root on", ("id", "parameters", "answered by"), cells)
 
 
-@app.command()
+@app.command(epilog="Example: cipherkeep key show 5f0c")
 def show(
     key: Annotated[str | None, typer.Argument(help="Id, or its first digits; the newest without one.")] = None,
     state: State = None,
@@ -111,10 +113,7 @@ def _show(found: dict[str, object]) -> None:
     output.show_fields("Key, proven from the trust root on", lines)
 
 
-async def newest(session: Session, text: str | None) -> bytes:
-    """The key that a command names."""
-    return await asyncio.create_task(_newest(session, text))
-
-
-async def _newest(session: Session, text: str | None) -> bytes:
-    return key_id_of(text, await session.client.keys())
+async def served(session: Session, text: str | None) -> bytes:
+    """The key that a command names; without a name the first one, which is the one that the coprocessor serves."""
+    keys = await session.client.keys()
+    return key_id_of(text, keys[:1] if text is None else keys)

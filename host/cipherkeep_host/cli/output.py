@@ -19,7 +19,8 @@ from rich.table import Table
 
 from cipherkeep_host.errors import HostError
 
-REFUSED, UNREACHABLE, TIMEOUT, INTERRUPTED = 1, 3, 4, 130
+REFUSED, USAGE, UNREACHABLE, TIMEOUT, INTERRUPTED = 1, 2, 3, 4, 130
+_USAGE = ("cli.value", "cli.handle", "cli.user_key")
 _UNREACHABLE = ("appliance.not_running", "node.unreachable", "store.unreachable", "coprocessor.unreachable")
 _TIMEOUT = ("client.timeout", "node.timeout", "appliance.timeout")
 
@@ -65,7 +66,8 @@ def fail(error: Exception) -> NoReturn:
             err.print(f"  → {hint}", markup=False)
     else:
         sys.stderr.write(json.dumps({"code": code, "sentence": sentence, "detail": detail, "hint": hint}) + "\n")
-    raise typer.Exit(UNREACHABLE if code in _UNREACHABLE else TIMEOUT if code in _TIMEOUT else REFUSED)
+    groups = {USAGE: _USAGE, UNREACHABLE: _UNREACHABLE, TIMEOUT: _TIMEOUT}
+    raise typer.Exit(next((status for status, codes in groups.items() if code in codes), REFUSED))
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -12,14 +12,13 @@ import coincurve
 from cipherkeep_attestation.statements import eip712
 from cipherkeep_attestation.statements.configuration import Configuration
 
-from cipherkeep_host import durable
+from cipherkeep_host import key_files
 from cipherkeep_host.appliance.plan import Environment, Paths, default_state
-from cipherkeep_host.chain.client import ChainClient, load_key_file
+from cipherkeep_host.chain.client import ChainClient
 from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.client.library import Client
 from cipherkeep_host.client.node import RpcNode
 from cipherkeep_host.client.verification import Trust
-from cipherkeep_host.errors import HostError
 from cipherkeep_host.process import parse_address
 from cipherkeep_host.store.client import StoreClient
 
@@ -55,7 +54,7 @@ async def open_session(state: Path | None) -> AsyncIterator[Session]:
     configuration = configuration_of(environment)
     trust = Trust(configuration.root, configuration.instance, configuration.genesis, MAX_AGE)
     async with RpcClient(environment.node) as rpc, StoreClient(parse_address(environment.store)) as store:
-        key = load_key_file(Path(environment.keys) / "client.key")
+        key = key_files.load_ed25519(Path(environment.keys) / "client.key")
         chain = ChainClient(rpc, chain_id=environment.chain_id, key=key)
         node = RpcNode(chain)
         async with Client(
@@ -65,14 +64,10 @@ async def open_session(state: Path | None) -> AsyncIterator[Session]:
 
 
 def user_key(environment: Environment, path: Path | None) -> coincurve.PrivateKey:
-    """A user's secp256k1 key from a file (hex); without one, the appliance's own test user, made when first needed."""
-    found = Path(environment.keys) / "user.key" if path is None else path
-    if path is None and not found.exists():
-        durable.create(found, coincurve.PrivateKey().secret.hex().encode() + b"\n")
-    try:
-        return coincurve.PrivateKey(bytes.fromhex(found.read_text().strip()))
-    except (OSError, ValueError):
-        raise HostError("cli.user_key", str(found)) from None
+    """A user's secp256k1 key from a file; without one, the appliance's own test user, made when first needed."""
+    if path is None:
+        return key_files.ensure_secp256k1(Path(environment.keys) / "user.key")
+    return key_files.load_secp256k1(path)
 
 
 def address_of(key: coincurve.PrivateKey) -> bytes:

@@ -11,7 +11,7 @@ from cipherkeep_attestation.statements import fhevm
 
 from cipherkeep_host.cli import output
 from cipherkeep_host.cli.dev import Json, State
-from cipherkeep_host.cli.keys import newest
+from cipherkeep_host.cli.keys import served
 from cipherkeep_host.cli.session import address_of, open_session, user_key
 from cipherkeep_host.client.user_decryption import UserKey
 from cipherkeep_host.client.verification import Verified
@@ -19,7 +19,7 @@ from cipherkeep_host.errors import HostError
 
 # Stands for a dApp's contract until a local EVM runs one.
 CONTRACT = bytes.fromhex("c000000000000000000000000000000000000001")
-Key = Annotated[str | None, typer.Option("--key", help="Key id or its first digits; the newest without one.")]
+Key = Annotated[str | None, typer.Option("--key", help="Key id or its first digits; the coprocessor's without one.")]
 User = Annotated[Path | None, typer.Option("--user-key", help="File with the user's key (hex); a test user without.")]
 Timeout = Annotated[float, typer.Option(help="Seconds to wait for the answer.")]
 Handles = Annotated[list[str], typer.Argument(help="Handles, 64 hexadecimal digits each.", metavar="HANDLE…")]
@@ -92,7 +92,7 @@ def encrypt(
         parsed = [parse_value(text) for text in values]
         async with open_session(state) as session:
             owner = address_of(user_key(session.environment, user))
-            key_id = await newest(session, key)
+            key_id = await served(session, key)
             bound = await session.client.encrypt(key_id, parsed, user=owner, contract_address=CONTRACT)
             return [
                 {"handle": item.handle.hex(), "type": name, "digest": item.digest.hex(), "owner": "0x" + owner.hex()}
@@ -118,7 +118,7 @@ def decrypt(
     async def work() -> dict[str, object]:
         wanted = parse_handles(handles)
         async with open_session(state) as session:
-            asked = await session.client.request_public_decrypt(await newest(session, key), wanted)
+            asked = await session.client.request_public_decrypt(await served(session, key), wanted)
             verified = await session.client.wait(asked.id, timeout=timeout)
             return report(verified, verified.values)
 
@@ -141,7 +141,7 @@ def user_decrypt(
         async with open_session(state) as session:
             pair = UserKey.generate()
             asked = await session.client.request_user_decrypt(
-                await newest(session, key),
+                await served(session, key),
                 wanted,
                 user=user_key(session.environment, user),
                 user_key=pair,

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from cipherkeep_attestation import cbor
+from cipherkeep_attestation import cbor, cose
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import answer as answers
+from cipherkeep_attestation.statements import request
 from cipherkeep_attestation.statements.governance import Coprocessors
+from cipherkeep_attestation.statements.transaction import MAX_TRANSACTION
 
 from cipherkeep_host.client.node import Node
 from cipherkeep_host.contracts.fhevm.limits import LIMITS
@@ -32,6 +34,23 @@ async def body_of(node: Node, instance: str, counter: int) -> bytes:
     if data is None:
         raise HostError("client.body_gone", f"request {counter}")
     return data
+
+
+async def bodies_of_block(node: Node, instance: str, height: int) -> dict[bytes, bytes]:
+    """The requests in a block's transactions by their SHA-256: one call for all of them. What is not there, or was
+    refused, shows when digests are compared with the inbox; `body_of` finds what is missing."""
+    found: dict[bytes, bytes] = {}
+    for data in await node.transactions(height):
+        try:
+            transaction = cbor.decode(cose.unverified_payload(data, limit=MAX_TRANSACTION))
+        except EvidenceError:
+            continue
+        messages = transaction.get("messages") if isinstance(transaction, dict) else None
+        for message in messages if isinstance(messages, list) else []:
+            match message:
+                case [str(to), str(), {"request": bytes(body)}] if to == instance:
+                    found[request.request_digest(body)] = body
+    return found
 
 
 async def answers_of(node: Node, instance: str, counter: int) -> list[tuple[int, bytes]]:

@@ -16,10 +16,9 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Self
 
 import coincurve
-import httpx
 from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import eip712, fhevm, layout, request
@@ -42,14 +41,14 @@ from cipherkeep_host.client.verification import (
     verify_key,
     verify_request,
 )
-from cipherkeep_host.coprocessor import bindings, handles
+from cipherkeep_host.coprocessor import handles
+from cipherkeep_host.coprocessor.client import CoprocessorClient
 from cipherkeep_host.coprocessor.requests import Compute, Inputs, compute_digest
 from cipherkeep_host.errors import HostError
-from cipherkeep_host.store.client import StoreClient, http_client, refusal
+from cipherkeep_host.store.client import StoreClient
 
 _MAX_PUBLIC_KEY = 1 << 20  # bytes; a compact public key has 33 KB
 _MAX_STRING = 64 << 20  # bytes; a reference string of 2048 bits has 5 MB
-_COMPUTE = httpx.Timeout(180.0, connect=5.0)  # proofs take seconds, and others may wait in front
 TODAY = b"\x00"  # the extra data that today's clients sign over
 
 
@@ -95,7 +94,7 @@ class Client:
         self._node = node
         self._trust = trust
         self._store = store
-        self._http = http_client(coprocessor, timeout=_COMPUTE)
+        self._coprocessor = CoprocessorClient(coprocessor)
         self._sender = sender
         self._clock = clock
         self._keys: dict[bytes, Key] = {}
@@ -104,7 +103,7 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections of its own."""
-        await self._http.aclose()
+        await self._coprocessor.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,11 +157,9 @@ class Client:
         The bindings are verified: they are for these handles, types and this user.
         """
         key = await self.key(key_id)
-        answer = await self._call("POST", "/inputs", content=Inputs(data, user, contract_address).encode())
-        rows = answer.get("bindings")
-        if not isinstance(rows, list) or len(rows) != len(names):
+        bound = await self._coprocessor.inputs(Inputs(data, user, contract_address))
+        if len(bound) != len(names):
             raise HostError("coprocessor.answer", "one binding for each value")
-        bound = [bindings.of_json(row) for row in rows]
         hashed = handles.list_hash(data)
         for index, (name, item) in enumerate(zip(names, bound, strict=True)):
             number = fhevm.TYPES[name][0]
@@ -180,16 +177,13 @@ class Client:
         if operation not in handles.OPERATIONS:
             raise HostError("coprocessor.operation", operation[:40])
         signature = eip712.sign(compute_digest(operation, operands, key.terms.bindings()), owner)
-        body = Compute(operation, tuple(operands), signature).encode()
-        bound = bindings.of_json(await self._call("POST", "/compute", content=body))
+        bound = await self._coprocessor.compute(Compute(operation, tuple(operands), signature))
         await self._check_binding(bound, key)
         return bound
 
     async def ciphertext(self, key_id: bytes, handle: bytes) -> Ciphertext:
         """The verified binding of a handle. `HostError("coprocessor.handle")` when there is none."""
-        bound = bindings.of_json(await self._call("GET", f"/ciphertexts/{handle.hex()}"))
-        if bound.handle != handle:
-            raise HostError("coprocessor.answer", "another handle's binding")
+        bound = await self._coprocessor.ciphertext(handle)
         await self._check_binding(bound, await self.key(key_id))
         return bound
 
@@ -360,11 +354,7 @@ class Client:
 
         It decides which it verifies under; a wrong one only makes it refuse.
         """
-        answer = await self._call("GET", "/crs")
-        try:
-            return bytes.fromhex(str(answer["digest"]))
-        except (KeyError, ValueError):
-            raise HostError("coprocessor.answer", "a reference string has a digest") from None
+        return await self._coprocessor.reference_string()
 
     async def _string(self) -> tfhers.Crs:
         digest = await self.reference_string()
@@ -372,18 +362,3 @@ class Client:
             data = await self._store.get_bytes(digest, limit=_MAX_STRING)
             self._strings[digest] = await asyncio.to_thread(tfhers.Crs.from_bytes, data)
         return self._strings[digest]
-
-    async def _call(self, method: str, path: str, *, content: bytes = b"") -> dict[str, Any]:
-        try:
-            answer = await self._http.request(method, path, content=content)
-        except httpx.HTTPError as problem:
-            raise HostError("coprocessor.unreachable", str(problem)[:200] or type(problem).__name__) from None
-        if answer.status_code != 200:
-            raise refusal(answer, "coprocessor.answer")
-        try:
-            value = answer.json()
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise HostError("coprocessor.answer", "not an object")
-        return value

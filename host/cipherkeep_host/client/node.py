@@ -17,6 +17,7 @@ from cipherkeep_attestation.chain.header import LightBlock
 from cipherkeep_attestation.chain.state import StateProof
 from cipherkeep_attestation.statements.transaction import Message
 
+from cipherkeep_host.chain import rpc_json
 from cipherkeep_host.chain.client import ChainClient, Sent
 
 
@@ -57,6 +58,10 @@ class Node(Protocol):
         """An entry of a contract's index; unproven."""
         ...
 
+    async def transactions(self, height: int) -> list[bytes]:
+        """The transactions of a block, in order; whatever became of them."""
+        ...
+
     def heights(self) -> AsyncGenerator[int, None]:
         """Rising heights as hints, the newest at once."""
         ...
@@ -84,6 +89,12 @@ class RpcNode:
     async def index(self, instance: str, name: str, key: bytes) -> bytes | None:
         """See `Node`."""
         return await self._client.index(instance, name, key)
+
+    async def transactions(self, height: int) -> list[bytes]:
+        """See `Node`."""
+        found = await self._client.rpc.call("block", height=str(height))
+        rows = rpc_json.member(found, "block", "data", "txs")
+        return [rpc_json.base64_bytes(row) for row in rpc_json.array(rows)]
 
     def heights(self) -> AsyncGenerator[int, None]:
         """See `Node`."""

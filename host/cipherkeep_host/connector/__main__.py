@@ -17,8 +17,8 @@ from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
 from cipherkeep_wire.channel import AttestedChannel, TlsIdentity, open_channel
 from starlette.applications import Starlette
 
-from cipherkeep_host import process
-from cipherkeep_host.chain.client import ChainClient, load_key_file
+from cipherkeep_host import key_files, process
+from cipherkeep_host.chain.client import ChainClient
 from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.client.node import RpcNode
 from cipherkeep_host.connector import config
@@ -78,7 +78,7 @@ async def serve(given: Config) -> None:
     listener = process.bind(process.parse_address(given.listen))
     measured = given.configuration
     async with RpcClient(given.node) as rpc, StoreClient(given.store) as store:
-        client = ChainClient(rpc, chain_id=measured.root.chain_id, key=load_key_file(given.sender_key))
+        client = ChainClient(rpc, chain_id=measured.root.chain_id, key=key_files.load_ed25519(given.sender_key))
         connector = Connector(
             Surroundings(
                 node=RpcNode(client),

@@ -14,20 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from cipherkeep_attestation.errors import EvidenceError
-from cipherkeep_attestation.statements import layout, request
-from cipherkeep_attestation.statements.binding import MAX_CIPHERTEXT
+from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.layout import InboxEntry
 from cipherkeep_wire import kms_pb2
 from cipherkeep_wire.errors import SERVICE_RULES, RemoteError
 
-from cipherkeep_host.client import contract
 from cipherkeep_host.client.node import Node
 from cipherkeep_host.connector import material
 from cipherkeep_host.connector.answers import AnswerQueue
 from cipherkeep_host.connector.enclave import Enclave
 from cipherkeep_host.connector.feed import Feed, Shown
 from cipherkeep_host.connector.metrics import Metrics
+from cipherkeep_host.connector.preparing import Prepared, Preparer, in_batches
 from cipherkeep_host.connector.progress import Progress
 from cipherkeep_host.connector.vault import VaultFolder
 from cipherkeep_host.errors import HOST_RULES, HostError
@@ -60,7 +58,7 @@ class Limits:
     batch: int = 64  # requests of one call
     batch_ciphertexts: int = 2_048  # of one call; the enclave takes 4,096
     batch_bytes: int = 8 << 20  # bytes of one call; a message has at most 16 MiB
-    fetches: int = 32  # bodies and ciphertexts on their way at once
+    fetches: int = 8  # calls of node and store at once; more are slower, not faster
     attempts: int = 6  # of a request, before it is left open
     first_pause: float = 0.2  # seconds before the second attempt; doubles
     longest_pause: float = 10.0  # seconds
@@ -75,21 +73,6 @@ class RequestFailed(Exception):
         self.detail = detail
         self.final = final
         super().__init__(f"{code} ({detail})")
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A request with all that the enclave needs for it."""
-
-    entry: InboxEntry
-    body: bytes
-    ciphertexts: tuple[bytes, ...]
-    slow: bool = False  # a key generation, which takes seconds
-
-    @property
-    def size(self) -> int:
-        """Bytes, about."""
-        return len(self.body) + sum(map(len, self.ciphertexts)) + 64
 
 
 class Work:
@@ -124,7 +107,7 @@ class Work:
         self._scanned = progress.done
         self._running: dict[int, asyncio.Task[None]] = {}
         self._calls = asyncio.Semaphore(limits.calls)
-        self._fetching = asyncio.Semaphore(limits.fetches)
+        self._preparer = Preparer(node, store, instance=instance, calls=limits.fetches)
         self._vault_lock = asyncio.Lock()
         self._dirty = asyncio.Event()
 
@@ -251,38 +234,19 @@ class Work:
         )
 
     async def _attempt(self, height: int, entries: Sequence[InboxEntry]) -> list[tuple[InboxEntry, RequestFailed]]:
-        prepared = await asyncio.gather(*(self._prepare(entry) for entry in entries), return_exceptions=True)
         failed: list[tuple[InboxEntry, RequestFailed]] = []
         ready: list[Prepared] = []
-        for entry, outcome in zip(entries, prepared, strict=True):
+        for entry, outcome in await self._preparer.prepare(height, entries):
             if isinstance(outcome, Prepared):
                 ready.append(outcome)
-            elif isinstance(outcome, HostError):
-                failed.append((entry, RequestFailed(outcome.code, outcome.detail, final=False)))
             else:
-                raise outcome
-        results = await asyncio.gather(*(self._process(height, batch) for batch in _batches(ready, self._limits)))
+                failed.append((entry, RequestFailed(outcome.code, outcome.detail, final=False)))
+        limits = self._limits
+        batches = in_batches(ready, most=limits.batch, ciphertexts=limits.batch_ciphertexts, size=limits.batch_bytes)
+        results = await asyncio.gather(*(self._process(height, batch) for batch in batches))
         for result in results:
             failed += result
         return failed
-
-    async def _prepare(self, entry: InboxEntry) -> Prepared:
-        async with self._fetching:
-            body = await contract.body_of(self._node, self._instance, entry.counter)
-        if request.request_digest(body) != entry.digest:
-            raise HostError("connector.body", f"request {entry.counter}")
-        try:
-            asked = request.decode(body)
-        except EvidenceError:
-            return Prepared(entry, body, ())  # proven all the same: what it is worth is for the enclave to say
-        if isinstance(asked, request.Keygen):
-            return Prepared(entry, body, (), slow=True)
-        found = await asyncio.gather(*(self._ciphertext(item.digest) for item in asked.ciphertexts))
-        return Prepared(entry, body, tuple(found))
-
-    async def _ciphertext(self, digest: bytes) -> bytes:
-        async with self._fetching:
-            return await self._store.get_bytes(digest, limit=MAX_CIPHERTEXT)
 
     async def _process(self, height: int, batch: Sequence[Prepared]) -> list[tuple[InboxEntry, RequestFailed]]:
         async with self._calls:
@@ -347,20 +311,3 @@ class Work:
         if verdict in _TAKEN:
             return None
         return RequestFailed("connector.not_counted", f"{verdict}, request {item.entry.counter}", final=True)
-
-
-def _batches(ready: Sequence[Prepared], limits: Limits) -> list[list[Prepared]]:
-    batches: list[list[Prepared]] = [[item] for item in ready if item.slow]  # nobody else waits for these
-    batch: list[Prepared] = []
-    size = ciphertexts = 0
-    for item in ready:
-        if item.slow:
-            continue
-        size += item.size
-        ciphertexts += len(item.ciphertexts)
-        full = size > limits.batch_bytes or ciphertexts > limits.batch_ciphertexts or len(batch) >= limits.batch
-        if batch and full:
-            batches.append(batch)
-            batch, size, ciphertexts = [], item.size, len(item.ciphertexts)
-        batch.append(item)
-    return [*batches, batch] if batch else batches

@@ -13,14 +13,15 @@ from pathlib import Path
 import structlog
 from cipherkeep_attestation.statements import eip712
 
-from cipherkeep_host import process
+from cipherkeep_host import key_files, process
 from cipherkeep_host.chain.client import ChainClient
 from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.client.node import RpcNode
-from cipherkeep_host.coprocessor import config, signer
+from cipherkeep_host.coprocessor import config
 from cipherkeep_host.coprocessor.config import Config
 from cipherkeep_host.coprocessor.loading import load
 from cipherkeep_host.coprocessor.server import Service
+from cipherkeep_host.coprocessor.signer import Signer, load_key_file
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.client import StoreClient
 
@@ -31,7 +32,7 @@ async def serve(given: Config) -> None:
     """Run the coprocessor until SIGTERM."""
     stop = process.stop_on_signals()
     service = Service()
-    key = signer.load_key_file(given.signing_key)
+    key = load_key_file(given.signing_key)
     listener = process.bind(process.parse_address(given.listen))
     async with RpcClient(given.node) as rpc, StoreClient(given.store) as store:
         node = RpcNode(ChainClient(rpc, chain_id=given.configuration.root.chain_id))
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     process.configure_logs("coprocessor")
     try:
         if given.make_key is not None:
-            sys.stdout.write(eip712.checksum(signer.make_key_file(given.make_key).address) + "\n")
+            sys.stdout.write(eip712.checksum(Signer(key_files.make_secp256k1(given.make_key)).address) + "\n")
         else:
             asyncio.run(serve(config.load(given.config)))
     except HostError as error:

@@ -1,8 +1,7 @@
-"""The only place for the coprocessor's signing key: a file, and signatures over bindings."""
+"""The only place that signs bindings: the coprocessor's key behind one verb."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import coincurve
@@ -10,8 +9,7 @@ from cipherkeep_attestation.statements import eip712
 from cipherkeep_attestation.statements.binding import Ciphertext
 from cipherkeep_attestation.statements.eip712 import Domain
 
-from cipherkeep_host import durable
-from cipherkeep_host.errors import HostError
+from cipherkeep_host import key_files
 
 
 class Signer:
@@ -29,27 +27,6 @@ class Signer:
         return eip712.sign(ciphertext.signed_digest(key_id, domain), self._key)
 
 
-def make_key_file(path: Path) -> Signer:
-    """A new key in a new file (hex, mode 0600). `HostError("coprocessor.key_file")` where there is a file."""
-    key = coincurve.PrivateKey()
-    durable.make_folder(path.parent)
-    if not durable.create(path, key.secret.hex().encode() + b"\n"):
-        raise HostError("coprocessor.key_file", f"{path} exists")
-    return Signer(key)
-
-
 def load_key_file(path: Path) -> Signer:
-    """The key in a file. `HostError("coprocessor.key_file")` unless it is one and nobody else may read it."""
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        raise HostError("coprocessor.key_file", f"{path} cannot be read") from None
-    if mode & 0o077:
-        raise HostError("coprocessor.key_file", f"{path} has mode {mode & 0o777:04o}")
-    if not re.fullmatch(r"[0-9a-f]{64}", text):
-        raise HostError("coprocessor.key_file", f"{path} is not 64 hexadecimal digits")
-    try:
-        return Signer(coincurve.PrivateKey(bytes.fromhex(text)))
-    except ValueError:
-        raise HostError("coprocessor.key_file", f"{path} is no key of this curve") from None
+    """The signer whose key is in a file; see `key_files` for what is refused."""
+    return Signer(key_files.load_secp256k1(path))

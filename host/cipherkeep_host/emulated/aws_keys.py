@@ -19,6 +19,7 @@ from cipherkeep_attestation import cbor
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from cipherkeep_host import durable
 from cipherkeep_host.emulated import state as files
 from cipherkeep_host.emulated.aws_policy import ACCOUNT, KeyPolicy
 from cipherkeep_host.emulated.aws_sigv4 import REGION, AwsError
@@ -117,7 +118,7 @@ class KeyStore:
             "description": key.description,
             "created": int(key.created.timestamp()),
         }
-        files.write_atomically(self._folder / f"{key.id}.json", json.dumps(content).encode())
+        durable.write(self._folder / f"{key.id}.json", json.dumps(content).encode())
         self._keys[key.id] = key
 
 

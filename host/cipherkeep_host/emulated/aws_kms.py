@@ -19,25 +19,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import uvicorn
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+import structlog
+from cipherkeep_wire.transport import Address
+from prometheus_client import CollectorRegistry, Counter
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
-from cipherkeep_host.emulated import aws_tls, lifetime
+from cipherkeep_host import process
+from cipherkeep_host.emulated import aws_tls
 from cipherkeep_host.emulated.aws_calls import OPERATIONS, Calls
 from cipherkeep_host.emulated.aws_keys import KeyStore
 from cipherkeep_host.emulated.aws_sigv4 import AccessKey, AwsError, authenticate
 from cipherkeep_host.emulated.pki import emulated_root
-from cipherkeep_host.errors import HostError
 
 BODY_LIMIT = 128 * 1024  # bytes; a policy of 32 KiB as a JSON text, or a document of 16 KiB in base64, with room
-MAX_CONNECTIONS = 64
-SHUTDOWN = 2  # seconds for running calls after SIGTERM
 _CONTENT_TYPE = "application/x-amz-json-1.1"
 _TARGET = "TrentService."
+_log = structlog.get_logger()
 
 
 class Service:
@@ -56,8 +56,7 @@ class Service:
         return Starlette(
             routes=[
                 Route("/", self._call, methods=["POST"]),
-                Route("/healthz", self._health, methods=["GET"]),
-                Route("/metrics", self._metrics, methods=["GET"]),
+                *process.health_routes(self._registry, self._health),
             ]
         )
 
@@ -79,20 +78,17 @@ class Service:
         except AwsError as error:
             answer, outcome, status = {"__type": error.name, "message": error.message}, error.name, 400
             reason = error.reason or error.message
-            _log("refused", request_id=request_id, operation=operation, code=error.name, reason=reason)
+            _log.info("refused", request_id=request_id, operation=operation, code=error.name, reason=reason)
         except OSError as error:
             # A full disk: nothing was answered that did not reach it.
             answer, outcome, status = {"__type": "KMSInternalException", "message": ""}, "KMSInternalException", 500
-            _log("failed", request_id=request_id, operation=operation, code=outcome, reason=str(error))
+            _log.error("failed", request_id=request_id, operation=operation, code=outcome, reason=str(error))
         self._answered.labels(operation, outcome).inc()
         headers_out = {"content-type": _CONTENT_TYPE, "x-amzn-requestid": request_id}
         return Response(json.dumps(answer), status_code=status, headers=headers_out)
 
-    async def _health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def _metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type="text/plain; version=0.0.4")
+    async def _health(self) -> dict[str, object]:
+        return {"ready": True}
 
 
 async def _body(request: Request) -> bytes:
@@ -107,11 +103,6 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _log(event: str, **values: str) -> None:
-    line = {"event": event, "at": datetime.now(UTC).isoformat(timespec="milliseconds"), **values}
-    sys.stderr.write(json.dumps(line) + "\n")
-
-
 def prepare(state: Path) -> None:
     """Make STATE/kms if it is not there yet."""
     if not (state / "kms").exists():
@@ -119,62 +110,26 @@ def prepare(state: Path) -> None:
     (state / "kms" / "keys").mkdir(exist_ok=True, mode=0o700)
 
 
-def _listen(address: str) -> tuple[socket.socket, str]:
-    scheme, _, rest = address.partition("://")
-    if scheme == "unix" and rest.startswith("/"):
-        return lifetime.listen_unix(Path(rest)), address
-    host, _, port = rest.rpartition(":")
-    if scheme == "tcp" and host == "127.0.0.1" and port.isascii() and port.isdigit() and int(port) < 1 << 16:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, int(port)))
-        listener.listen(lifetime.BACKLOG)
-        return listener, f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-    raise HostError("emulator.listen", address[:200])
+def _announced(address: Address, listener: socket.socket) -> str:
+    """The address with the port that was taken."""
+    return f"tcp://127.0.0.1:{listener.getsockname()[1]}" if address.scheme == "tcp" else str(address)
 
 
-class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
-
-    def __init__(self, config: uvicorn.Config, addresses: list[str]) -> None:
-        super().__init__(config)
-        self._addresses = addresses
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to serve, then tell the parent."""
-        await super().startup(sockets)
-        lifetime.announce(self._addresses)
-
-
-async def serve(state: Path, addresses: Sequence[str]) -> None:
+async def serve(state: Path, texts: Sequence[str]) -> None:
     """Answer calls until SIGTERM."""
+    stop = process.stop_on_signals()
     prepare(state)
     calls = Calls(KeyStore(state / "kms" / "keys"), root=emulated_root(state))
-    service = Service(calls, aws_tls.access_key(state))
+    app = Service(calls, aws_tls.access_key(state)).application()
     context = aws_tls.server_context(state)
-    config = uvicorn.Config(
-        service.application(),
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=SHUTDOWN,
-        server_header=False,
-        ssl_context_factory=lambda *_: context,
-    )
-    listening = [_listen(address) for address in addresses]
-    # The server handles SIGTERM and SIGINT while it runs and raises them again at its end: to be taken, not died of.
-    lifetime.stop_on_signals()
-    await _Server(config, [address for _, address in listening]).serve([listener for listener, _ in listening])
-    for _, address in listening:
-        if address.startswith("unix://"):
-            lifetime.remove(Path(address.removeprefix("unix://")))
+    addresses = [process.parse_address(text) for text in texts]
+    listening = [process.bind(address) for address in addresses]
+    process.announce([_announced(*pair) for pair in zip(addresses, listening, strict=True)])
+    await asyncio.gather(*(process.serve_http(app, one, stop, tls=context) for one in listening))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and serve."""
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and serve; the exit code is 1 when it could not start."""
     parser = argparse.ArgumentParser(prog="cipherkeep-emulated-kms", description="An emulated AWS KMS.")
     parser.add_argument("--state", type=Path, required=True, help="folder with pki/ and kms/")
     parser.add_argument(
@@ -182,9 +137,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--parent", type=int, default=None, help="process id without which this process ends")
     options = parser.parse_args(arguments)
-    lifetime.die_with_parent(options.parent)
-    asyncio.run(serve(options.state, options.listen))
+    process.die_with_parent(options.parent)
+    return process.run("kms", lambda: serve(options.state, options.listen))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

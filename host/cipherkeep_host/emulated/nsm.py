@@ -16,7 +16,7 @@ from pathlib import Path
 from cipherkeep_attestation.cbor import encode
 from cipherkeep_attestation.eif import extend
 
-from cipherkeep_host.emulated import lifetime
+from cipherkeep_host import process
 from cipherkeep_host.emulated.documents import sign_document
 from cipherkeep_host.emulated.pcrs import REQUEST_LIMIT, ZERO, PcrBank
 from cipherkeep_host.emulated.pki import Pki
@@ -54,7 +54,7 @@ def make_bank(state: Path, measurements: Mapping[int, bytes], *, module_id: str)
 
 async def serve(bank: PcrBank, socket: Path) -> None:
     """Answer requests on `socket` until SIGTERM."""
-    stop = lifetime.stop_on_signals()
+    stop = process.stop_on_signals()
     connections: set[asyncio.StreamWriter] = set()
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,14 +75,14 @@ async def serve(bank: PcrBank, socket: Path) -> None:
             connections.discard(writer)
             writer.close()
 
-    listener = lifetime.listen_unix(socket)
-    server = await asyncio.start_unix_server(connection, sock=listener, limit=2 * REQUEST_LIMIT)
-    lifetime.announce([f"unix://{socket}"])
+    address = process.parse_address(f"unix://{socket}")
+    server = await asyncio.start_unix_server(connection, sock=process.bind(address), limit=2 * REQUEST_LIMIT)
+    process.announce([str(address)])
     await stop.wait()
     server.close()
     for writer in list(connections):
         writer.close()
-    lifetime.remove(socket)
+    process.remove(socket)
 
 
 async def _send(writer: asyncio.StreamWriter, answer: bytes) -> None:
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--module-id", default=None, help="i-…-enc…; a new one by default")
     parser.add_argument("--parent", type=int, default=None, help="process id without which this process ends")
     options = parser.parse_args(arguments)
-    lifetime.die_with_parent(options.parent)
+    process.die_with_parent(options.parent)
     measurements = {0: options.pcr0, 1: options.pcr1, 2: options.pcr2}
     bank = make_bank(options.state, measurements, module_id=options.module_id or new_module_id())
     asyncio.run(serve(bank, options.socket))

@@ -1,4 +1,4 @@
-"""The only place where the emulators write to disk: folders made whole or not at all, files replaced atomically.
+"""The only place for the emulators' folders of state: made whole or not at all, secrets readable by their owner only.
 
     STATE/pki/   root.key (0600), root.der           the root of all emulated attestation documents
     STATE/kms/   ca.key (0600), ca.pem, credentials.json (0600), keys/ID.json (0600)
@@ -8,13 +8,12 @@ A crash at any moment leaves the old file or the new one. State that exists is n
 
 from __future__ import annotations
 
-import os
-import secrets
 import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from cipherkeep_host import durable
 from cipherkeep_host.errors import HostError
 
 SECRET = 0o600
@@ -22,30 +21,18 @@ PUBLIC = 0o644
 MAX_FILE = 1 << 20  # bytes of one file of state; the largest, a key with its policy, has under 64 KiB
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = SECRET) -> None:
-    """Replace `path` by `data`; when this returns, the new content survives a loss of power."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        _write_new(temporary, data, mode)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
 def create_folder(path: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     """Make a folder (0700) with these files (name → content, mode), whole or not at all.
 
     `HostError("emulator.state_exists")` if it is there already: what it holds may be the only copy of a key.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    durable.make_folder(path.parent)
+    temporary = durable.temporary_beside(path)
     temporary.mkdir(mode=0o700)
     try:
         for name, (data, mode) in files.items():
-            _write_new(temporary / name, data, mode)
-        _sync_folder(temporary)
+            durable.write_new(temporary / name, data, mode=mode)
+        durable.sync_folder(temporary)
         if path.exists():
             raise HostError("emulator.state_exists", str(path))
         try:
@@ -55,7 +42,7 @@ def create_folder(path: Path, files: Mapping[str, tuple[bytes, int]]) -> None:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync_folder(path.parent)
+    durable.sync_folder(path.parent)
 
 
 def read_file(path: Path) -> bytes:
@@ -76,19 +63,3 @@ def read_secret(path: Path) -> bytes:
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise HostError("emulator.state_permissions", str(path))
     return data
-
-
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

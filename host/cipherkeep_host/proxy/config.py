@@ -16,11 +16,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cipherkeep_attestation import strict_json
 from cipherkeep_wire.transport import Address, TransportError
 
 from cipherkeep_host.errors import HostError
@@ -70,10 +70,7 @@ def load(path: Path) -> Config:
 
 def exact_object(data: bytes, *names: str) -> dict[str, Any]:
     """A JSON object with exactly these members, none twice. ValueError says what is wrong with it."""
-    try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    value = strict_json.loads(data)
     return _exact(value, *names)
 
 
@@ -81,17 +78,6 @@ def _exact(value: Any, *names: str) -> dict[str, Any]:
     if not isinstance(value, dict) or value.keys() != set(names):
         raise ValueError(f"not an object with exactly {', '.join(names)}")
     return value
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _text(value: Any) -> str:

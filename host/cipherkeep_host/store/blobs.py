@@ -137,8 +137,7 @@ class Writer:
         assert self._file is not None
         target = self._folder.path(self._digest)
         try:
-            self._file.flush()
-            durable.sync_file(self._file.fileno())
+            durable.sync_file(self._file)
             self._file.close()
             if not target.parent.is_dir():
                 durable.make_folder(target.parent)

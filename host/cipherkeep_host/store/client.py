@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
+from cipherkeep_attestation import cbor
+from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_wire.transport import Address
 
 from cipherkeep_host import durable
@@ -20,6 +22,8 @@ from cipherkeep_host.errors import HOST_RULES, HostError
 
 _PIECE = 1 << 20  # bytes read from a file at once
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_MANY = 64  # blobs of one call: at most 4 MiB
+_MANY_LIMITS = cbor.Limits(size=8 << 20, depth=1, items=_MANY + 1)
 MAX_TEXT = 1 << 16  # bytes of an error's JSON that are read
 
 
@@ -90,6 +94,31 @@ class StoreClient:
             raise HostError("store.digest", f"asked for {digest.hex()}")
         return b"".join(pieces)
 
+    async def get_many(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The blobs of up to 64 KiB among these, at most 64 in one call to the store; others are left out."""
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(digests), _MANY):
+            part = digests[start : start + _MANY]
+            try:
+                answer = await self._http.post("/blobs", content=cbor.encode(list(part)))
+            except httpx.HTTPError as problem:
+                raise _unreachable(problem) from None
+            if answer.status_code != 200:
+                raise refusal(answer, "store.answer")
+            try:
+                rows = cbor.decode(answer.content, limits=_MANY_LIMITS)
+            except EvidenceError as error:
+                raise HostError("store.answer", str(error)[:200]) from None
+            if not isinstance(rows, list) or len(rows) != len(part):
+                raise HostError("store.answer", "one blob for each digest")
+            for digest, data in zip(part, rows, strict=True):
+                if data is None:
+                    continue
+                if not isinstance(data, bytes) or hashlib.sha256(data).digest() != digest:
+                    raise HostError("store.digest", f"asked for {digest.hex()}")
+                found[digest] = data
+        return found
+
     async def get_to_file(self, digest: bytes, path: Path, *, limit: int) -> None:
         """Fetch a blob into a file, which appears whole and compared or not at all."""
         temporary = durable.temporary_beside(path)
@@ -103,7 +132,7 @@ class StoreClient:
                         raise HostError("store.too_large", f"more than {limit} bytes")
                     hashed.update(piece)
                     await asyncio.to_thread(file.write, piece)
-                await asyncio.to_thread(_flush, file.fileno(), file.flush)
+                await asyncio.to_thread(durable.sync_file, file)
             if hashed.digest() != digest:
                 raise HostError("store.digest", f"asked for {digest.hex()}")
             temporary.replace(path)
@@ -164,9 +193,3 @@ async def _pieces(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while piece := await asyncio.to_thread(file.read, _PIECE):
             yield piece
-
-
-def _flush(descriptor: int, flush: object) -> None:
-    assert callable(flush)
-    flush()
-    durable.sync_file(descriptor)

@@ -2,6 +2,8 @@
 
     PUT  /blobs/{sha256}   201 stored, 200 was there; Content-Length is required
     GET  /blobs/{sha256}   the bytes, with Content-Length and ranges; HEAD likewise
+    POST /blobs            body: up to 256 digests as deterministic CBOR; an array of their bytes, null where there is
+                           no blob of at most 64 KiB
     GET  /healthz /metrics
 
 A refusal is JSON with its code, sentence and hint.
@@ -11,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 
+from cipherkeep_attestation import cbor
+from cipherkeep_attestation.errors import Malformed
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -32,7 +36,10 @@ _STATUS = {
     "store.full": 507,
     "store.disk": 500,
 }
-_SMALL = 64 << 10  # bytes; up to here a blob is read at once, which is faster than a stream
+SMALL = 64 << 10  # bytes; up to here a blob is read at once, which is faster than a stream
+MANY = 256  # digests of one call
+_MANY_BYTES = MANY * 34 + 16
+_DIGESTS = cbor.sequence(cbor.raw(32), MANY, least=1)
 _PIECE = 1 << 20  # bytes gathered before they are written
 _STALL = 30.0  # seconds without a byte until a writer is dropped
 _FOREVER = {"cache-control": "public, max-age=31536000, immutable"}
@@ -61,6 +68,7 @@ class Service:
         routes = [
             Route("/blobs/{digest}", self._get, methods=["GET", "HEAD"]),
             Route("/blobs/{digest}", self._put, methods=["PUT"]),
+            Route("/blobs", self._get_many, methods=["POST"]),
             *health_routes(self.registry, self._health),
         ]
         return Starlette(routes=routes, exception_handlers={HostError: self._refuse})
@@ -83,10 +91,28 @@ class Service:
             self._read.inc()
         headers = _FOREVER | {"etag": f'"{digest}"'}
         path = self._folder.path(digest)
-        if size <= _SMALL and "range" not in request.headers:
+        if size <= SMALL and "range" not in request.headers:
             # One page-cached read is shorter than the way to a thread and back.
             return Response(path.read_bytes(), headers=headers, media_type="application/octet-stream")
         return FileResponse(path, headers=headers, media_type="application/octet-stream")
+
+    async def _get_many(self, request: Request) -> Response:
+        asked = bytearray()
+        async for piece in request.stream():
+            asked += piece
+            if len(asked) > _MANY_BYTES:
+                raise HostError("store.too_large", f"more than {MANY} digests")
+        try:
+            digests = cbor.fields({"digests": cbor.decode(bytes(asked))}, digests=_DIGESTS)["digests"]
+        except Malformed as error:
+            raise HostError("store.name", str(error)[:200]) from None
+        found: list[bytes | None] = []
+        for digest in digests:
+            size = self._folder.size(digest.hex())
+            small = size is not None and size <= SMALL
+            found.append(self._folder.path(digest.hex()).read_bytes() if small else None)
+        self._read.inc(len(found) - found.count(None))
+        return Response(cbor.encode(found), media_type="application/cbor")
 
     async def _put(self, request: Request) -> Response:
         digest = digest_of(request.path_params["digest"])

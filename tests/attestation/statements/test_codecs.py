@@ -351,6 +351,27 @@ def test_size_comes_first(read: Callable[[bytes], Any], limit: int) -> None:
     assert refusal.value.code == "encoding.size"
 
 
+RECORD = layout.RequestRecord(bytes(32), bytes(32), "keygen", 1, layout.FINAL, bytes(32), ((1, bytes(32)),))
+MANIFEST = Manifest("alpha", 1, 1, (SealedObject(ROOT, bytes(32), bytes(32)),))
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "read"),
+    [
+        (RECORD.encode(), "answers", layout.RequestRecord.decode),
+        (MANIFEST.encode(), "objects", Manifest.decode),
+    ],
+)
+def test_rows_have_their_length(data: bytes, field: str, read: Callable[[bytes], Any]) -> None:
+    """A row with an item more, an item less, or that is no row is refused."""
+    value: Any = cbor.decode(data)
+    row = value[field][0]
+    for wrong in ([*row, 0], row[:-1], [], None, {"row": row}):
+        with pytest.raises(Malformed) as refusal:
+            read(cbor.encode({**value, field: [wrong]}))
+        assert refusal.value.code == "encoding.schema"
+
+
 def test_the_codes_of_refusals_in_answers_are_frozen() -> None:
     """They are votes: a code that vanished would make old answers unreadable."""
     assert {"key.unknown", "key.retired", "authorisation", "binding", "ciphertext.type", "poison"} <= set(REFUSALS)

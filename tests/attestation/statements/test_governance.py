@@ -78,6 +78,17 @@ def test_signatures_are_sorted_and_distinct() -> None:
         assert refused(made) == "governance.signature_order"
 
 
+def test_a_signature_is_a_key_and_its_signature() -> None:
+    """Nothing is left out, and nothing rides along unsigned."""
+    made = GOVERNANCE.admit("alpha", serial=1)
+    found = cbor.decode(made)
+    assert isinstance(found, dict)
+    first, second = found["signatures"]  # type: ignore[misc]
+    assert isinstance(second, list)
+    for wrong in ([*second, b"more"], second[:1], [], None, {"key": second[0], "signature": second[1]}):
+        assert refused(edited(made, signatures=[first, wrong])) == "encoding.schema"
+
+
 def test_a_signature_belongs_to_its_key_and_statement() -> None:
     """Swapped signatures and those over another statement do not hold."""
     made, other = GOVERNANCE.admit("alpha", serial=1), GOVERNANCE.admit("beta", serial=1)

@@ -1,4 +1,4 @@
-"""The key file of a sender, and the processes' folders."""
+"""The homes of nodes."""
 
 from __future__ import annotations
 
@@ -6,42 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from cipherkeep_host.chain.client import load_key_file, make_key_file
 from cipherkeep_host.chain.home import make_home, make_homes
 from cipherkeep_host.chain.node import Node
 from cipherkeep_host.errors import HostError
 
 from tests.host.chain.conftest import APP_STATE, CHAIN_ID
-
-
-def test_a_key_file_is_made_once_and_for_its_owner(tmp_path: Path) -> None:
-    """Mode 0600 from the first moment, never over another file, and the same key when it is read."""
-    path = tmp_path / "key"
-    key = make_key_file(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert load_key_file(path).private_bytes_raw() == key.private_bytes_raw()
-    with pytest.raises(FileExistsError):
-        make_key_file(path)
-
-
-def test_a_key_file_that_others_can_read_is_refused_and_its_content_never_shown(tmp_path: Path) -> None:
-    """Readable by others, malformed, not text, or missing: one code, and no digit of the key in the message."""
-    path = tmp_path / "key"
-    key = make_key_file(path)
-    path.chmod(0o640)
-    with pytest.raises(HostError) as refused:
-        load_key_file(path)
-    assert refused.value.code == "client.key_file"
-    for content in (b"", b"00" * 31, b"zz" * 32, b"\xff\xfe", key.private_bytes_raw().hex().encode() + b"00"):
-        path.write_bytes(content)
-        path.chmod(0o600)
-        with pytest.raises(HostError) as refused:
-            load_key_file(path)
-        assert refused.value.code == "client.key_file"
-        assert key.private_bytes_raw().hex()[:16] not in str(refused.value)
-    path.unlink()
-    with pytest.raises(HostError):
-        load_key_file(path)
 
 
 def test_a_home_is_made_whole_and_never_over_another(folder: Path) -> None:

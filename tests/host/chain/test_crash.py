@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from cipherkeep_host.chain.home import make_home
 from cipherkeep_host.chain.node import Node
-from cipherkeep_host.chain.process import Process
 from cipherkeep_host.chain.rpc import RpcClient
+from cipherkeep_host.child_process import ChildProcess
 from cipherkeep_host.errors import HostError
 
 from tests.host.chain.conftest import APP_STATE, APPLICATION, CHAIN_ID, StartNode
@@ -129,7 +129,7 @@ def _runs(pid: int) -> bool:
 async def test_a_process_that_ignores_sigterm_is_killed(folder: Path) -> None:
     """Asked to end and not ending within the grace period, a process is killed."""
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
-    process = Process("stubborn", [sys.executable, "-c", code], log=folder / "log")
+    process = ChildProcess("stubborn", [sys.executable, "-c", code], log=folder / "log")
     await process.start()
     await eventually(lambda: "up" in process.tail())
     await process.stop(grace=0.3)

@@ -30,7 +30,7 @@ from cipherkeep_attestation.chain.state import StateProof, verify_present
 from cipherkeep_attestation.statements import layout, request
 from cipherkeep_attestation.statements.binding import Ciphertext
 from cipherkeep_attestation.statements.manifest import Manifest, SealedObject
-from cipherkeep_attestation.statements.transaction import Message
+from cipherkeep_attestation.statements.transaction import Message, Transaction
 from cipherkeep_host import process
 from cipherkeep_host.chain.client import Sent, TransactionRefused
 from cipherkeep_host.client.node import Proven
@@ -48,6 +48,7 @@ from cipherkeep_wire.transport import Address
 from tests.simulators.chain import SimulatedChain
 from tests.simulators.contract import CHAIN_ID, RELEASE, Found, World
 from tests.simulators.coprocessor import TERMS
+from tests.simulators.governance import ed25519, public
 from tests.simulators.party import SimulatedParty
 
 QUICK = replace(Limits(), attempts=3, first_pause=0.02, longest_pause=0.05, open_pause=0.2)
@@ -63,6 +64,7 @@ class ProvenWorld(World):
         names["one/control"] = {1: layout.Control().encode()}
         self.chain = SimulatedChain(1, CHAIN_ID, start=self.time(1), state=names)
         self._made = 0
+        self.messages: dict[int, tuple[tuple[Any, ...], ...]] = {}
         super().__init__(path, **how)
 
     def hash(self, height: int) -> bytes:
@@ -70,6 +72,7 @@ class ProvenWorld(World):
 
     def block(self, *messages: tuple[Any, ...]) -> list[Any]:
         height = self._made + 1
+        self.messages[height] = messages
         if height > 1:
             self.chain.produce(1)
         outcomes = super().block(*messages)
@@ -91,6 +94,7 @@ class SimulatedNode:
         self.down = False
         self.lose_answers = 0  # transactions that are included while their sender hears nothing
         self.wrong_bodies = False
+        self.looked_up = 0  # bodies asked for one by one
 
     def _check(self) -> None:
         if self.down:
@@ -124,7 +128,17 @@ class SimulatedNode:
         self._check()
         if name == "bodies" and self.wrong_bodies:
             return b"another body"
+        self.looked_up += name == "bodies"
         return self.world.state.index(instance, name).get(key)
+
+    async def transactions(self, height: int) -> list[bytes]:
+        self._check()
+        if self.wrong_bodies:
+            return [b"no transaction"]
+        key = ed25519("sender")
+        calls = self.world.messages[height]
+        messages = tuple(Message("one", name, body) for name, body, *_ in calls)
+        return [Transaction(CHAIN_ID, public(key), 1, messages).sign(key)] if calls else []
 
     async def heights(self) -> AsyncGenerator[int, None]:
         last = 0

@@ -36,6 +36,7 @@ async def test_a_block_of_requests_is_one_batch(scene: Scene) -> None:
     for one in found:
         assert await scene.ended(one.counter) == layout.FINAL
     assert scene.enclave.calls["Process"] == 2
+    assert scene.node.looked_up == 0
     assert len(scene.node.sent) - before <= 3
     assert all(times == 1 for times in scene.enclave.processed.values())
 

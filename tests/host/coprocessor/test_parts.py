@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import coincurve
 import httpx
 import pytest
 from cipherkeep_attestation import cbor
@@ -124,24 +125,12 @@ def test_bindings_travel_as_json() -> None:
             bindings.of_json({key: value for key, value in row.items() if key != name})
 
 
-def test_a_key_file_is_private_and_made_once(tmp_path: Path) -> None:
-    """It is made with mode 0600, never overwritten, refused when others can read it; the key shows nowhere."""
-    path = tmp_path / "keys" / "coprocessor.key"
-    made = signer.make_key_file(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert signer.load_key_file(path).address == made.address
-    assert path.read_text().strip() not in repr(made)
-    with pytest.raises(HostError):
-        signer.make_key_file(path)
-    assert signer.load_key_file(path).address == made.address
-    path.chmod(0o640)
-    with pytest.raises(HostError) as refusal:
-        signer.load_key_file(path)
-    assert refusal.value.code == "coprocessor.key_file"
-    path.chmod(0o600)
-    path.write_text("0" * 64)
-    with pytest.raises(HostError):
-        signer.load_key_file(path)
+def test_a_signer_shows_its_address_only() -> None:
+    """The key shows nowhere."""
+    key = coincurve.PrivateKey()
+    shown = repr(signer.Signer(key))
+    assert eip712.checksum(signer.Signer(key).address) in shown
+    assert key.secret.hex() not in shown
 
 
 def test_a_table_is_of_one_key_and_one_process(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from cipherkeep_attestation.cbor import decode_foreign
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.nitro.verify import NO_NONCE, InsecureAnyMeasurement, Policy, aws_root, verify, verify_host
 from cipherkeep_host.emulated import pki
-from cipherkeep_host.emulated import state as files
 from cipherkeep_host.emulated.documents import sign_document
 from cipherkeep_host.emulated.tpm import HostAttestor
 from cipherkeep_host.errors import HostError
@@ -219,18 +218,3 @@ def test_a_root_certificate_of_another_key_is_refused(folder: Path, state: Path)
 def test_no_secret_shows_in_a_repr(issuer: pki.Pki) -> None:
     """Credentials print as three dots."""
     assert repr(issuer.credentials()) == "Credentials(…)"
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk fails during a write, the old content stays and nothing else is left."""
-    path = folder / "value"
-    files.write_atomically(path, b"old")
-
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="space"):
-        files.write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in folder.iterdir()] == ["value"]

@@ -50,6 +50,24 @@ async def test_large_files_are_streamed(client: StoreClient, short_folder: Path)
     assert not incoming(short_folder)
 
 
+async def test_many_small_blobs_come_at_once(client: StoreClient) -> None:
+    """Those that are there and small; the others are left out."""
+    small = [b"blob %d" % number for number in range(100)]
+    digests = [await client.put_bytes(data) for data in small]
+    large = await client.put_bytes(bytes(65 << 10))
+    found = await client.get_many([*digests, large, bytes(32)])
+    assert found == dict(zip(digests, small, strict=True))
+    assert await client.get_many([]) == {}
+
+
+async def test_too_many_digests_are_refused(store: Any) -> None:
+    """A call is bounded, and names digests or nothing."""
+    async with http_client(store.address) as http:
+        for body in (bytes(20_000), b"\xa0", b"", b"\x81\x41\x00"):
+            answer = await http.post("/blobs", content=body)
+            assert answer.json()["code"] in ("store.too_large", "store.name")
+
+
 async def test_an_empty_blob_is_a_blob(client: StoreClient) -> None:
     """Nothing has a digest too."""
     digest = await client.put_bytes(b"")
@@ -116,6 +134,7 @@ async def test_a_reader_compares_the_digest(short_folder: Path) -> None:
         assert await code_of(client.get_bytes(bytes(32), limit=10)) == "store.digest"
         assert await code_of(client.get_to_file(bytes(32), short_folder / "out", limit=10)) == "store.digest"
         assert await code_of(client.get_bytes(bytes(32), limit=2)) == "store.too_large"
+        assert await code_of(client.get_many([bytes(32)])) in ("store.answer", "store.digest")
     assert not (short_folder / "out").exists()
     assert not incoming(short_folder)
 

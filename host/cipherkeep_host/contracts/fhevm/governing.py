@@ -52,7 +52,7 @@ def _take_effect(records: Records, genesis: Genesis, statement: Statement) -> No
             records.index("policy").put(RELEASES, cbor.encode(content.to_map()))
             _lapse(records, content)
         case governance.ADMIT_PARTY:
-            _admit(records, content["name"])
+            _admit(records, content["name"], content["configuration"])
         case governance.KEYGEN:
             _expect_key(records, genesis, content)
         case governance.RETIRE_KEY:
@@ -94,13 +94,19 @@ def _lapse(records: Records, releases: Releases) -> None:
             records.put_party(index, replace(record, registration=None))
 
 
-def _admit(records: Records, name: str) -> None:
+def _admit(records: Records, name: str, configuration: bytes) -> None:
+    """A new party, or a known one with another configuration: then its keys and its index stay, and its registration
+    lapses until an enclave that was measured with the new configuration registers."""
     parties = records.collection(layout.PARTIES)
     if records.index("names").get(name.encode()) is not None:
-        raise ContractRefusal("fhevm.party_exists", name)
+        known, record = records.party_named(name)
+        if record.configuration == configuration:
+            raise ContractRefusal("fhevm.party_exists", name)
+        records.put_party(known, replace(record, configuration=configuration, registration=None))
+        return
     if parties.last_key() >= LIMITS.parties:
         raise ContractRefusal("fhevm.parties_full", f"{LIMITS.parties}")
-    index = parties.append(PartyRecord(name, None, None, None, None, None, 0, None).encode())
+    index = parties.append(PartyRecord(name, None, None, configuration, None, None, 0, None).encode())
     records.collection(layout.FRESHNESS).put(index, NO_NONCE)
     records.index("names").put(name.encode(), number(index))
 

@@ -21,7 +21,10 @@ from cipherkeep_host.contracts.interface import Body, Context, ContractRefusal, 
 
 
 def register(state: ContractState, context: Context, body: Body) -> bytes:
-    """Judge a registration at the block's time and write what it fixes. Keys are fixed by the first, for ever."""
+    """Judge a registration at the block's time and write what it fixes. Keys are fixed by the first, for ever.
+
+    The configuration is the one that governance admitted: no other enclave, however genuine, can be the first.
+    """
     records = Records(state)
     name, data = _registration(body)
     index, record = records.party_named(name)
@@ -40,6 +43,7 @@ def register(state: ContractState, context: Context, body: Body) -> bytes:
     )
     configuration = Configuration.decode(claims.configuration)
     _check_roots(configuration, genesis, context)
+    _check_admitted(record, claims)
     _check_keys(records, index, record, claims)
     _check_manifest(record, claims)
     serial, manifest = claims.manifest
@@ -49,7 +53,6 @@ def register(state: ContractState, context: Context, body: Body) -> bytes:
             record,
             evidence_key=claims.evidence_key,
             signing_key=claims.signing_key,
-            configuration=configuration.digest(),
             measurements=registration.measurements_digest(dict(attestation.pcrs)),
             registration=hashlib.sha256(data).digest(),
             manifest_serial=serial,
@@ -62,10 +65,10 @@ def register(state: ContractState, context: Context, body: Body) -> bytes:
 
 
 def check(state: ContractState, body: Body) -> None:
-    """Before a registration enters the pool: the party is admitted, and the evidence key signed."""
+    """Before a registration enters the pool: the party is admitted like this, and the evidence key signed."""
     name, data = _registration(body)
-    Records(state).party_named(name)
-    registration.read(data)
+    _, record = Records(state).party_named(name)
+    _check_admitted(record, registration.read(data).claims)
 
 
 def _registration(body: Body) -> tuple[str, bytes]:
@@ -90,6 +93,13 @@ def _check_roots(configuration: Configuration, genesis: Genesis, context: Contex
         raise ContractRefusal("fhevm.registration_root", f"{root.chain_id} at {root.height}")
     if configuration.enclave_root not in genesis.enclave_roots:
         raise ContractRefusal("fhevm.registration_enclave_root")
+
+
+def _check_admitted(record: PartyRecord, claims: Claims) -> None:
+    """Key service, roots and hosts are those that governance knew when it admitted the party."""
+    found = hashlib.sha384(claims.configuration).digest()
+    if found != record.configuration:
+        raise ContractRefusal("fhevm.registration_configuration", f"{found.hex()}, not {record.configuration.hex()}")
 
 
 def _check_keys(records: Records, index: int, record: PartyRecord, claims: Claims) -> None:

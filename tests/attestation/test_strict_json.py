@@ -1,0 +1,54 @@
+"""JSON of others is read strictly."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from cipherkeep_attestation import strict_json
+from hypothesis import given
+from hypothesis import strategies as st
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_ordinary_json_is_read_as_by_everyone(value: object) -> None:
+    """Brackets and quotes inside texts change nothing."""
+    data = json.dumps(value).encode()
+    assert strict_json.loads(data, depth=64) == value
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"a": 1, "a": 2}', b'{"x": {"a": 1, "a": 1}}', b"NaN", b"[-Infinity]", b"", b"{", b'"open', b"\xff", b"1 2"],
+)
+def test_loose_json_is_refused(data: bytes) -> None:
+    """Neither repeated names, nor constants that JSON lacks, nor halves."""
+    with pytest.raises(ValueError):
+        strict_json.loads(data)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"\\"]":'])
+def test_deep_nesting_is_refused_before_the_parser_recurses(opening: bytes) -> None:
+    """Even where somebody raised the recursion limit, a million brackets end in a refusal and not in a crash."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(10_000_000)
+    try:
+        with pytest.raises(ValueError, match="nested"):
+            strict_json.loads(opening * 1_000_000)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def test_the_bound_is_exact() -> None:
+    """32 levels are read, 33 are not; what is closed again does not count."""
+    assert strict_json.loads(b"[" * 32 + b"]" * 32) is not None
+    assert strict_json.loads(b"[" + b"[]," * 100 + b"[]]") is not None
+    with pytest.raises(ValueError, match="nested"):
+        strict_json.loads(b"[" * 33 + b"]" * 33)

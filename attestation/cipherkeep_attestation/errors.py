@@ -456,7 +456,7 @@ RULES: dict[str, Rule] = {
     ),
     "policy.configuration_pcr": Rule(
         "A release's PCR16 is not that of the configuration it is said to stand for.",
-        hint="PCR16 is SHA-384 of 48 zero bytes and the configuration's SHA-384: one of the two is from another release.",
+        hint="PCR16 is the SHA-384 of 48 zero bytes and the configuration's SHA-384: one is from another release.",
         source="design, decision 7",
     ),
     "policy.window": Rule(

@@ -19,8 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation import strict_json
+from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements.configuration import KeyService
 from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.transport import TransportError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.figures import MEMORY, Row, row
-from bench.memory import Resident, below, resident
+from bench.processes import Resident, below, processor, resident
 
 START = 180.0  # seconds
 STOP = 30.0
@@ -45,6 +45,14 @@ class Running:
                 held = resident(pid)
                 earlier = found.get(name, Resident(0, 0))
                 found[name] = Resident(earlier.now + held.now, earlier.peak + held.peak)
+        return found
+
+    def processor(self) -> dict[str, float]:
+        """Seconds of processor time so far, by what a process runs."""
+        found: dict[str, float] = {}
+        for pid, name in below(self.pid).items():
+            with contextlib.suppress(OSError):
+                found[name] = found.get(name, 0) + processor(pid)
         return found
 
 

@@ -8,11 +8,12 @@ from the trust root on.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import secrets
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -27,6 +28,7 @@ from cipherkeep_host.cli.session import Session, open_session
 
 from bench.appliance import Running, appliance, memory_rows
 from bench.figures import RATE, Row, row, say
+from bench.processes import processor
 
 ANSWER_MS, SUSTAINED = 100, 300  # targets of the design
 ALONE, WARM_UP = 60, 8  # requests one after the other
@@ -34,6 +36,8 @@ REQUESTS, PER_TRANSACTION, TRANSACTIONS = 1500, 100, 3  # of one round; at once 
 ROUNDS = 3
 LIST = 16  # ciphertexts of one request in the round of large requests
 CIPHERTEXTS, PER_LIST = 16, 4  # different ones, and how many a client proves in one list
+CLIENT = "the client (this process)"
+_LEAST = 0.005  # ms; a process that used less is not named
 _LOOK = 0.05  # seconds between looks at the connector's counters
 _WAIT = 90.0  # seconds for one round
 _FINAL = re.compile(r'^connector_answers_total\{verdict="final"\} (\S+)', re.M)
@@ -68,10 +72,21 @@ async def _measured(running: Running, name: str, *, rounds: int, target: bool = 
         say(f"{group}: one at a time")
         rows = await path.alone(group, target=ANSWER_MS if target else None)
         say(f"{group}: many")
+        used = running.processor() | {CLIENT: processor(os.getpid())}
         rows.append(await path.sustained(group, rounds, target=SUSTAINED if target else None))
+        after = running.processor() | {CLIENT: processor(os.getpid())}
         if target:
             rows.append(await path.large(group))
+            rows += _shares(used, after, rounds * REQUESTS)
     return rows
+
+
+def _shares(before: Mapping[str, float], after: Mapping[str, float], decryptions: int) -> list[Row]:
+    """Where the time of a decryption goes: it does not depend on what else runs on the machine, unlike rates."""
+    group = "processor time of one decryption in transactions of many"
+    shares = {name: (seconds - before.get(name, 0)) / decryptions * 1e3 for name, seconds in after.items()}
+    rows = [row(group, name, "ms", [share]) for name, share in sorted(shares.items()) if share > _LEAST]
+    return [*rows, row(group, "all", "ms", [sum(shares.values())])]
 
 
 async def _inputs(session: Session) -> list[Ciphertext]:

@@ -13,7 +13,6 @@ from typing import Any
 import grpc.aio
 from cipherkeep_attestation.statements.answer import Answer
 from cipherkeep_attestation.statements.configuration import Configuration
-from cipherkeep_attestation.statements.layout import PartyRecord
 from cipherkeep_attestation.statements.request import Keygen, PublicDecrypt, Request
 from cipherkeep_enclave.operations import signcryption
 from cipherkeep_wire import kms_pb2 as pb
@@ -37,7 +36,7 @@ def new_world(path: Path, *, roots: tuple[bytes, ...] = (b"root",)) -> World:
     start = datetime.now(UTC) - timedelta(seconds=60)
     world = World(path, start=start, roots=roots, interval=0.5)
     world.configuration = replace(world.configuration, host_measurements=(), insecure=INSECURE)
-    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.governance.admit(world.party))
+    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.admission())
     return world
 
 
@@ -79,7 +78,7 @@ class Host:
         )
         status = await self.stub.Status(pb.StatusRequest())
         pin = (status.manifest_serial, status.manifest_digest)
-        world.record = PartyRecord(world.party, status.evidence_key, status.signing_key, None, None, None, *pin)
+        world.note(status.evidence_key, status.signing_key, pin)
 
     async def ask(self, requests: Sequence[Request]) -> list[Shown]:
         """One block with these requests, whose evidence the enclave has seen."""

@@ -28,7 +28,7 @@ from cipherkeep_wire.transport import Address
 
 from bench.enclave_host import CIPHERTEXTS, Host, call, digest_of, new_world, stub_of, value_of
 from bench.figures import MEMORY, RATE, Row, clocked, row, say
-from bench.memory import resident
+from bench.processes import resident
 from tests.enclave.booted import Enclave, enclave, with_key
 from tests.host.emulated.processes import kms_process, new_state, short_folder
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import coincurve
 from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.receipts.judging import Key, Verified
 from cipherkeep_attestation.statements import eip712, fhevm
 from cipherkeep_attestation.statements.binding import Ciphertext
 from cipherkeep_host.appliance.plan import Paths, default_state
@@ -29,7 +30,6 @@ from cipherkeep_host.cli import dev, evidence, output
 from cipherkeep_host.cli.session import Session, address_of, open_session
 from cipherkeep_host.cli.values import CONTRACT
 from cipherkeep_host.client.user_decryption import UserKey
-from cipherkeep_host.client.verification import Key, Verified
 from cipherkeep_host.coprocessor import handles
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.process import parse_address

@@ -1448,6 +1448,11 @@ RULES: dict[str, Rule] = {
         hint="Fetch /commit?height=H and /validators?height=H&per_page=100 for each height.",
         source="CometBFT v0.38, rpc/openapi",
     ),
+    "trust.form": Rule(
+        "A trust file has unknown, missing or ill-formed entries.",
+        hint="Compare it with docs/auditing.md; `cipherkeep dev trust` writes one for a laptop.",
+        source="docs/auditing.md",
+    ),
     # --- party verify: a live party against its record ---
     "party.unknown": Rule(
         "The chain has no party of this name.",

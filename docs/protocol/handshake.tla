@@ -14,8 +14,7 @@ EXTENDS TLC
 
 CONSTANTS
     I, R,       \* initiator and responder sessions, two of each: interchangeable model values
-    Dropped,    \* codes of checks that are left out; {} is the protocol as it stands
-    Confirmed   \* TRUE: the first call on the channel names the initiator's document, and the responder compares
+    Dropped     \* codes of checks that are left out; {} is the protocol as it stands
 
 VARIABLES
     ini,        \* initiator sessions
@@ -149,7 +148,6 @@ Serves(r, i) ==
     /\ res[r].state = "done"
     /\ Own(res[r].owner) = ini[i].pinned
     /\ res[r].pinned = Own(i)
-    /\ Confirmed => res[r].peer = ini[i].doc
 Connected(i) == Sent(i) /\ \E r \in R : Serves(r, i)
 
 Honest(doc) == doc.signer \notin Hostile
@@ -188,8 +186,14 @@ KeyAgreement ==
 
 \* ... and the responder knows whose session that is: it stands on the initiator's own document and nobody else's.
 InitiatorAgreement ==
-    \A i \in I : Connected(i) /\ Honest(ini[i].peer) =>
+    \A i \in I : Sent(i) /\ Honest(ini[i].peer) =>
         \A r \in R : Serves(r, i) => Same(i, r) /\ res[r].peer = ini[i].doc
+
+\* The same, if the first call on the channel named the initiator's document and the responder compared it.
+Confirmed(r, i) == Serves(r, i) /\ res[r].peer = ini[i].doc
+ConfirmedAgreement ==
+    \A i \in I : Sent(i) /\ Honest(ini[i].peer) =>
+        \A r \in R : Confirmed(r, i) => Same(i, r) /\ ini[i].owner = res[r].peer.signer
 
 \* No two sessions rest on one document.
 Injective ==

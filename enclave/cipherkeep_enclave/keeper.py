@@ -175,6 +175,8 @@ class Keeper:
         """A registration over the hash of a held header, and the vault that it names."""
         vault = self._open_vault()
         self.ledger.current()
+        if not self.ledger.party_index:
+            raise ServiceError("service.not_admitted")
         header = self.ledger.header_at(block_height)
         claims = Claims(
             instance=self.configuration.instance,

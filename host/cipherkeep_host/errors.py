@@ -612,6 +612,10 @@ HOST_RULES: dict[str, HostRule] = {
         "A handle is not 64 hexadecimal digits.",
         hint="`cipherkeep encrypt` prints handles.",
     ),
+    "cli.user_key": HostRule(
+        "A user's key cannot be used.",
+        hint="The file holds 64 hexadecimal digits, a secp256k1 key, and has mode 0600.",
+    ),
     "cli.party": HostRule(
         "There is no such party.",
         hint="`cipherkeep party list` shows all of them.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,6 @@ class World:
         self.kms = MemoryKms()
         self.manifests: dict[bytes, bytes] = {}  # by digest
         self.objects: dict[bytes, StoredObject] = {}
-        self.record = PartyRecord(party, None, None, None, None, None, 0, None)
         names = {f"{INSTANCE}/{name}": {} for name in layout.COLLECTIONS}
         self.chain = SimulatedChain(1, start=start, state={**names, f"{INSTANCE}/control": {1: self.control.encode()}})
         self.chain.produce(self.interval)
@@ -120,6 +119,7 @@ class World:
             host_measurements=(bytes(32),),
             insecure=insecure,
         )
+        self.record = PartyRecord(party, None, None, self.configuration.digest(), None, None, 0, None)
         self._boots = itertools.count(1)
         self.documents: list[tuple[bytes, bytes, bytes]] = []
         self.keeper = self.boot()
@@ -155,6 +155,10 @@ class World:
         return self.chain.now
 
     # --- the chain ---
+
+    def admission(self) -> bytes:
+        """The statement that admits this party as its enclave is configured."""
+        return self.governance.admit(self.party, self.configuration.digest())
 
     def govern(self, *statements: bytes) -> None:
         """Statements stand in state after the next block."""
@@ -233,14 +237,18 @@ class World:
     def land(self, pin: tuple[int, bytes]) -> None:
         """The contract notes a manifest, and with the first one the party's keys."""
         identity = self.keeper.vault.identity
-        self.record = PartyRecord(
-            self.party, identity.evidence_key, identity.signing_key, None, None, None, pin[0], pin[1]
-        )
+        self.note(identity.evidence_key, identity.signing_key, pin)
+
+    def note(self, evidence_key: bytes, signing_key: bytes, pin: tuple[int, bytes]) -> None:
+        """The contract notes these keys, and a manifest's number and digest."""
+        serial, digest = pin
+        keys = {"evidence_key": evidence_key, "signing_key": signing_key}
+        self.record = replace(self.record, manifest_serial=serial, manifest=digest, **keys)
 
     async def bring_up(self) -> None:
         """Everything up to an open vault."""
         if not self.statements:
-            self.govern(self.governance.set_coprocessors(self.coprocessors.policy), self.governance.admit(self.party))
+            self.govern(self.governance.set_coprocessors(self.coprocessors.policy), self.admission())
         await self.advance()
         await self.freshen()
         await self.open()

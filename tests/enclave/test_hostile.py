@@ -39,7 +39,7 @@ def mutations(data: bytes, seed: int) -> Iterator[bytes]:
 
 async def test_mutated_evidence_changes_nothing(world: World) -> None:
     """No mutation of a block, leaf, proof, statement, record or inbox is taken, and none raises what has no code."""
-    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.governance.admit(world.party))
+    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.admission())
     await world.advance()
     await world.freshen()
     (asked,) = world.ask(b"anything")

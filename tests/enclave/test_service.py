@@ -70,7 +70,7 @@ async def test_the_whole_protocol(world: World, stub: Any, cached_engine: Any) -
     """Advance, Freshen, Open, Register, Inbox, Process, Material and Status, as a connector calls them."""
     status = await stub.Status(pb.StatusRequest())
     assert (status.head_height, status.open, status.fresh, status.party_index) == (0, False, False, 0)
-    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.governance.admit(world.party))
+    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.admission())
     world.chain.produce(1, {f"{INSTANCE}/freshness": {1: status.freshness_nonce}})
     world.write_record()
     reply = await advance(world, stub)

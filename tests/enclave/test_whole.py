@@ -17,7 +17,6 @@ from cipherkeep_attestation.statements import registration
 from cipherkeep_attestation.statements.answer import Answer
 from cipherkeep_attestation.statements.configuration import Configuration
 from cipherkeep_attestation.statements.governance import Release, Releases
-from cipherkeep_attestation.statements.layout import PartyRecord
 from cipherkeep_attestation.statements.request import Keygen
 from cipherkeep_host.emulated.pki import emulated_root
 from cipherkeep_wire import kms_pb2 as pb
@@ -136,7 +135,7 @@ def made(tmp_path: Path, state: Path, service: KmsClient) -> Connector:
     world = World(tmp_path, start=start, roots=(root,), interval=0.5)
     world.configuration = replace(world.configuration, host_measurements=(), insecure=INSECURE)
     configuration = with_key(world.configuration, service, state)
-    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.governance.admit(world.party))
+    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.admission())
     return Connector(world, configuration)
 
 
@@ -161,9 +160,7 @@ async def test_from_boot_to_answers_and_back_after_a_kill(
             block_time=datetime.now(UTC),
         )
         claims = found.claims
-        world.record = PartyRecord(
-            world.party, claims.evidence_key, claims.signing_key, None, None, None, *claims.manifest
-        )
+        world.note(claims.evidence_key, claims.signing_key, claims.manifest)
 
         statement = world.governance.keygen(TERMS)
         world.govern(statement)
@@ -211,7 +208,7 @@ async def test_a_kill_while_a_key_is_made_loses_nothing(
         await host.bring_up()
         status = await host.stub.Status(pb.StatusRequest())
         pin = (status.manifest_serial, status.manifest_digest)
-        world.record = PartyRecord(world.party, status.evidence_key, status.signing_key, None, None, None, *pin)
+        world.note(status.evidence_key, status.signing_key, pin)
         making = asyncio.create_task(host.answer(asked))
         await asyncio.sleep(1)
         assert not making.done()

@@ -189,7 +189,7 @@ class World:
         assert self.govern(self.governance.set_coprocessors(self.coprocessors.policy)) == "ok"
         assert self.govern(self.governance.set_releases(RELEASE)) == "ok"
         for party in self.parties:
-            assert self.govern(self.governance.admit(party.name)) == "ok"
+            assert self.govern(self.governance.admit(party.name, party.configuration.digest())) == "ok"
             assert self.register(party, self.honest_registration(party)) == "ok"
         self.key_id = self.generate(terms)
         return self.key_id

@@ -1,9 +1,9 @@
 """Governors that sign anything.
 
 governance = SimulatedGovernance(roots=(platform.root().certificate_der,))
-governance.admit("alpha")                                   # the next statement, signed by two of three
-governance.statement("admit_party", {"name": "alpha"}, signers=governance.keys[:1])      # k - 1
-governance.statement("admit_party", {"name": "alpha"}, serial=7, instance="two")         # any other
+governance.admit("alpha", configuration.digest())           # the next statement, signed by two of three
+governance.retire(key_id, signers=governance.keys[:1])      # k - 1
+governance.retire(key_id, serial=7, instance="two")         # any other
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ class SimulatedGovernance:
         made = Statement(instance or self.instance, genesis or self.genesis.digest(), serial, kind, body)
         return made.sign(self.keys[: self.k] if signers is None else signers)
 
-    def admit(self, name: str, **how: Any) -> bytes:
-        return self.statement(governance.ADMIT_PARTY, {"name": name}, **how)
+    def admit(self, name: str, configuration: bytes = bytes(48), **how: Any) -> bytes:
+        """Unless said, with a configuration that nobody has: whoever is to register must be admitted with its own."""
+        return self.statement(governance.ADMIT_PARTY, {"configuration": configuration, "name": name}, **how)
 
     def set_coprocessors(self, coprocessors: Coprocessors, **how: Any) -> bytes:
         return self.statement(governance.SET_COPROCESSORS, coprocessors.to_map(), **how)

@@ -13,7 +13,7 @@ from typing import Any
 from cipherkeep_attestation.cli.document_batch import FORMAT, judge_lines
 from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_file
 from cipherkeep_attestation.cli.output import ACCEPTED, Printer, Section, Verdict, show
-from cipherkeep_attestation.cli.policy import load_policy
+from cipherkeep_attestation.cli.policy import load_configuration, load_policy
 from cipherkeep_attestation.cli.roots import trust_root
 from cipherkeep_attestation.eif import CONFIGURATION_PCR, ZERO_PCR, configuration_pcr
 from cipherkeep_attestation.errors import EvidenceError, Malformed
@@ -22,7 +22,7 @@ from cipherkeep_attestation.nitro.document import LIMIT, MOST_PCRS, PCR_BYTES, D
 from cipherkeep_attestation.nitro.rules import rules
 from cipherkeep_attestation.nitro.verify import AWS_ROOT_SHA256, Attestation, verify, verify_host
 from cipherkeep_attestation.policy import PolicyFile, warnings
-from cipherkeep_attestation.statements.configuration import MAX_CONFIGURATION, Configuration
+from cipherkeep_attestation.statements.configuration import Configuration
 from cipherkeep_attestation.trace import Trace
 
 _OWN_TIME = (
@@ -103,17 +103,18 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise UsageError("the policy demands a nonce: --nonce HEX")
     data = read_file(arguments.file, LIMIT + 1)
 
+    configuration = None if arguments.config is None else load_configuration(arguments.config)
+    if configuration is not None:
+        notes += _configuration_warnings(configuration)
+        expected = configuration_pcr(configuration.digest())
+        if pcrs.get(CONFIGURATION_PCR, expected) != expected:
+            raise UsageError("--pcr 16 is not the PCR16 of --config")
+        pcrs[CONFIGURATION_PCR] = expected
+
     trace = Trace()
     try:
-        configuration = None if arguments.config is None else _configuration(arguments.config)
-        if configuration is not None:
-            notes += _configuration_warnings(configuration)
-            expected = configuration_pcr(configuration.digest())
-            if pcrs.get(CONFIGURATION_PCR, expected) != expected:
-                raise UsageError("--pcr 16 is not the PCR16 of --config")
-            pcrs[CONFIGURATION_PCR] = expected
         narrowed = found.narrowed(pcrs) if pcrs else found
-        at = stated or decode(data, expected=found.kind, unknown_fields=found.unknown_fields).timestamp
+        at = stated or decode(data, expected=found.kind, unknown_fields=found.unknown_fields, trace=trace).timestamp
         judge = verify if found.kind == "enclave" else verify_host
         attestation = judge(data, root=root, policy=narrowed.policy(nonce=nonce), at=at, trace=trace)
     except EvidenceError as refusal:
@@ -231,10 +232,6 @@ def _pcr_section(pcrs: Mapping[int, bytes], compared: Mapping[int, bytes]) -> Se
 
 
 # --- configuration ---
-
-
-def _configuration(path: str) -> Configuration:
-    return Configuration.decode(read_file(path, MAX_CONFIGURATION + 1))
 
 
 def configuration_rows(configuration: Configuration) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -83,6 +84,14 @@ def load_policy(path: str, key: str | None, notes: list[str]) -> PolicyFile:
         raise UsageError(f"{path} is no policy: {error}. {error.hint}") from None
 
 
+def load_configuration(path: str) -> Configuration:
+    """Read a measured configuration. UsageError for a file that is none."""
+    try:
+        return Configuration.decode(read_file(path, MAX_CONFIGURATION + 1))
+    except EvidenceError as error:
+        raise UsageError(f"{path} is no configuration: {error}") from None
+
+
 def _judge_signature(path: str, data: bytes, key: str) -> None:
     public_key = _public_key(key)
     signature = Path(path + ".sig")
@@ -157,7 +166,7 @@ def _init(arguments: argparse.Namespace) -> int:
         pcrs[int(index)] = hex_bytes(value, f"--pcr {index}", length=PCR_BYTES)
     configuration = None
     if arguments.config is not None:
-        configuration = Configuration.decode(read_file(arguments.config, MAX_CONFIGURATION + 1)).digest()
+        configuration = load_configuration(arguments.config).digest()
         pcrs[CONFIGURATION_PCR] = configuration_pcr(configuration)
     text = template(kind, arguments.release, pcrs, configuration=configuration, claimed=claimed)
     try:
@@ -199,7 +208,7 @@ def template(
         "",
         "# One table for each release that may run; during an upgrade two. A document must match one of them whole.",
         "[[release]]",
-        f'version = "{version}"',
+        f"version = {json.dumps(version)}",
     ]
     if claimed is not None:
         lines += [

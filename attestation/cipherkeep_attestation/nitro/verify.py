@@ -229,19 +229,19 @@ def _judge(data: bytes, kind: Kind, root: TrustRoot, policy: Policy, at: datetim
 
 def _bindings(document: Document, policy: Policy, trace: Trace) -> None:
     if policy.nonce is NO_NONCE:
-        trace.waives("document.nonce", "whoever asked for the document")
+        trace.waives("document.nonce", "the policy takes a document whoever asked for it")
     elif document.nonce != policy.nonce:
         raise Refused("document.nonce", "none" if document.nonce is None else "another")
     else:
         trace.passes("document.nonce")
     if policy.public_key is None:
-        trace.waives("document.public_key", "no channel is to be bound")
+        trace.waives("document.public_key", "no channel was named")
     elif document.public_key != policy.public_key:
         raise Refused("document.public_key", "none" if document.public_key is None else "another")
     else:
         trace.passes("document.public_key")
     if policy.user_data is None:
-        trace.waives("document.user_data", "whatever it says")
+        trace.waives("document.user_data", "the policy takes any")
     else:
         policy.user_data(document.user_data)
         trace.passes("document.user_data")
@@ -260,7 +260,7 @@ def _age(document: Document, policy: Policy, at: datetime) -> None:
 def _measurements(document: Document, policy: Policy, at: datetime, trace: Trace) -> str:
     """Name of the first set that matches and is in its time."""
     if isinstance(policy.measurements, InsecureAnyMeasurement):
-        trace.waives("document.pcr_mismatch", "whatever runs there")
+        trace.waives("document.pcr_mismatch", "the policy takes any")
         trace.waives("document.release_window", "no release is named")
         return ""
     differing = []

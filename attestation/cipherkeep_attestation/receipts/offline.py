@@ -236,7 +236,14 @@ def _policy(holders: tuple[Holder, ...], measurements: tuple[Measurements, ...] 
         trace.waives("receipt.policy", "the governors' releases count; name a policy to demand your own images")
         return
     for holder in holders:
-        pcrs = holder.attestation.pcrs
-        if not any(all(pcrs.get(index) == value for index, value in entry.pcrs.items()) for entry in measurements):
+        if not any(_allows(entry, holder.attestation) for entry in measurements):
             raise Refused("receipt.policy", holder.voucher.name)
     trace.passes("receipt.policy")
+
+
+def _allows(entry: Measurements, attestation: Attestation) -> bool:
+    at = attestation.timestamp
+    in_window = (entry.not_before is None or at >= entry.not_before) and (
+        entry.not_after is None or at < entry.not_after
+    )
+    return in_window and all(attestation.pcrs.get(index) == value for index, value in entry.pcrs.items())

@@ -57,6 +57,7 @@ CRS_BITS = 2048  # inputs of one list, in bits: what today's clients expect
 UP = 180.0  # seconds until the connector has brought the enclave up
 KEYGEN = 180.0  # seconds until a key is there
 RELEASE = "local"
+_LAUNCHES = 5  # tries to launch an enclave again
 _RECORD = 0.2  # seconds between looks at the process ids
 Progress = Callable[[str], None]
 
@@ -234,9 +235,21 @@ class Appliance:
         while True:
             status = await self.launcher.wait()
             log.warning("enclave ended", status=status)
+            await self._relaunch()
+
+    async def _relaunch(self) -> None:
+        """Boot the image that was measured at the start, which the policies name; a busy machine gets several tries."""
+        for attempt in range(1, _LAUNCHES + 1):
             await self.launcher.kill()
             await asyncio.sleep(0.5)
-            await self.launcher.launch()
+            try:
+                await self.launcher.relaunch()
+            except HostError as error:
+                if error.code != "emulator.start" or attempt == _LAUNCHES:
+                    raise
+                log.warning("enclave not launched", code=error.code, detail=error.detail, attempt=attempt)
+            else:
+                return
 
     async def _keep_record(self) -> None:
         """Keep the file of process ids current: `cipherkeep dev status` reads it, and whoever wants to kill one."""
@@ -259,7 +272,7 @@ class Appliance:
         ]
         in_force = await _latest(council)
         for kind, body in wanted:
-            if in_force.get(kind) != cbor.encode(body):
+            if in_force.get(_subject(kind, body)) != cbor.encode(body):
                 await council.decide(kind, body)
 
     def _coprocessor_address(self) -> bytes:
@@ -331,15 +344,20 @@ class Appliance:
         )
 
 
-async def _latest(council: Council) -> dict[str, bytes]:
-    """The newest body of each kind of statement in state."""
-    found: dict[str, bytes] = {}
+def _subject(kind: str, body: Mapping[str, object]) -> tuple[str, str]:
+    """What a newer statement replaces: the older one of its kind, and of an admission the one of the same party."""
+    return kind, str(body["name"]) if kind == governance.ADMIT_PARTY else ""
+
+
+async def _latest(council: Council) -> dict[tuple[str, str], bytes]:
+    """The newest body of each kind of statement in state; of admissions, of each party."""
+    found: dict[tuple[str, str], bytes] = {}
     last = await council.chain.last_key(INSTANCE, layout.STATEMENTS)
     for serial in range(1, last + 1):
         value, _, _, _ = await council.chain.state(INSTANCE, layout.STATEMENTS, serial)
         if value is not None:
             statement = council.read(value, serial)
-            found[statement.kind] = cbor.encode(statement.body)
+            found[_subject(statement.kind, statement.body)] = cbor.encode(statement.body)
     return found
 
 

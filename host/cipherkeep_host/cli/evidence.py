@@ -12,13 +12,13 @@ import typer
 from cipherkeep_attestation.chain.state import verify_present
 from cipherkeep_attestation.handshake import judge_responder, judge_with
 from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
+from cipherkeep_attestation.receipts.judging import follow
 from cipherkeep_attestation.statements import layout
 
 from cipherkeep_host.appliance.plan import Environment
 from cipherkeep_host.cli import output
 from cipherkeep_host.cli.dev import Json, State
 from cipherkeep_host.cli.session import Session, configuration_of, environment_of, open_session
-from cipherkeep_host.client.verification import follow
 from cipherkeep_host.errors import HostError
 
 request_app = typer.Typer(no_args_is_help=True, help="Requests, with the proof of their state.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cipherkeep_attestation.receipts.judging import Key
 from cipherkeep_attestation.statements import governance
 
 from cipherkeep_host import key_files
@@ -15,7 +16,6 @@ from cipherkeep_host.chain.client import ChainClient
 from cipherkeep_host.cli import output
 from cipherkeep_host.cli.dev import Json, State
 from cipherkeep_host.cli.session import Session, open_session
-from cipherkeep_host.client.verification import Key
 from cipherkeep_host.errors import HostError
 
 app = typer.Typer(no_args_is_help=True, help="FHE keys: generated inside the enclave, as governance decides.")

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import coincurve
+from cipherkeep_attestation.receipts.judging import Trust
 from cipherkeep_attestation.statements import eip712
 from cipherkeep_attestation.statements.configuration import Configuration
 
@@ -18,7 +19,7 @@ from cipherkeep_host.chain.client import ChainClient
 from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.client.library import Client
 from cipherkeep_host.client.node import RpcNode
-from cipherkeep_host.client.verification import Trust
+from cipherkeep_host.errors import HostError
 from cipherkeep_host.process import parse_address
 from cipherkeep_host.store.client import StoreClient
 
@@ -67,7 +68,10 @@ def user_key(environment: Environment, path: Path | None) -> coincurve.PrivateKe
     """A user's secp256k1 key from a file; without one, the appliance's own test user, made when first needed."""
     if path is None:
         return key_files.ensure_secp256k1(Path(environment.keys) / "user.key")
-    return key_files.load_secp256k1(path)
+    try:
+        return key_files.load_secp256k1(path)
+    except HostError as error:
+        raise HostError("cli.user_key", error.detail) from None
 
 
 def address_of(key: coincurve.PrivateKey) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from cipherkeep_attestation.receipts.judging import Verified
 from cipherkeep_attestation.statements import fhevm
 
 from cipherkeep_host.cli import output
@@ -14,7 +15,6 @@ from cipherkeep_host.cli.dev import Json, State
 from cipherkeep_host.cli.keys import served
 from cipherkeep_host.cli.session import address_of, open_session, user_key
 from cipherkeep_host.client.user_decryption import UserKey
-from cipherkeep_host.client.verification import Verified
 from cipherkeep_host.errors import HostError
 
 # Stands for a dApp's contract until a local EVM runs one.

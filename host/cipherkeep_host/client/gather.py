@@ -6,12 +6,12 @@ import asyncio
 
 from cipherkeep_attestation.chain.light import LightRoot
 from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.receipts.judging import Evidence, Shown
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.layout import RequestRecord
 
 from cipherkeep_host.client import contract
 from cipherkeep_host.client.node import Node, Proven
-from cipherkeep_host.client.verification import Evidence, Shown
 from cipherkeep_host.errors import HostError
 
 _ATTEMPTS = 40  # the chain may move on between a height and its proof

@@ -12,6 +12,7 @@ blobs have the digests that were asked for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,18 +22,7 @@ from typing import Self
 import coincurve
 from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import EvidenceError
-from cipherkeep_attestation.statements import eip712, fhevm, layout, request
-from cipherkeep_attestation.statements.binding import Ciphertext, Grant, verify_binding
-from cipherkeep_attestation.statements.layout import RequestRecord
-from cipherkeep_attestation.statements.transaction import Message
-from cipherkeep_wire.transport import Address
-
-import tfhers
-from cipherkeep_host.client import contract
-from cipherkeep_host.client.gather import gather
-from cipherkeep_host.client.node import Node, Sender
-from cipherkeep_host.client.user_decryption import UserKey, open_payload
-from cipherkeep_host.client.verification import (
+from cipherkeep_attestation.receipts.judging import (
     Evidence,
     Key,
     Trust,
@@ -41,8 +31,21 @@ from cipherkeep_host.client.verification import (
     verify_key,
     verify_request,
 )
+from cipherkeep_attestation.statements import eip712, fhevm, layout, request
+from cipherkeep_attestation.statements.binding import Ciphertext, Grant, verify_binding
+from cipherkeep_attestation.statements.layout import RequestRecord
+from cipherkeep_attestation.statements.transaction import Message
+from cipherkeep_wire.transport import Address
+
+import tfhers
+from cipherkeep_host import durable
+from cipherkeep_host.client import contract
+from cipherkeep_host.client.gather import gather
+from cipherkeep_host.client.node import Node, Sender
+from cipherkeep_host.client.user_decryption import UserKey, open_payload
 from cipherkeep_host.coprocessor import handles
 from cipherkeep_host.coprocessor.client import CoprocessorClient
+from cipherkeep_host.coprocessor.reference_string import cache_folder
 from cipherkeep_host.coprocessor.requests import Compute, Inputs, compute_digest
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.client import StoreClient
@@ -359,6 +362,15 @@ class Client:
     async def _string(self) -> tfhers.Crs:
         digest = await self.reference_string()
         if digest not in self._strings:
-            data = await self._store.get_bytes(digest, limit=_MAX_STRING)
-            self._strings[digest] = await asyncio.to_thread(tfhers.Crs.from_bytes, data)
+            self._strings[digest] = await self._load_string(digest)
         return self._strings[digest]
+
+    async def _load_string(self, digest: bytes) -> tfhers.Crs:
+        """From what was checked here before; otherwise from the store, every point checked, which takes seconds."""
+        kept = durable.make_folder(cache_folder()) / f"checked-{digest.hex()}.bin"
+        with contextlib.suppress(FileNotFoundError, tfhers.FormatError):
+            return tfhers.Crs.from_bytes(await asyncio.to_thread(kept.read_bytes), sha256=digest)
+        data = await self._store.get_bytes(digest, limit=_MAX_STRING)
+        string = await asyncio.to_thread(tfhers.Crs.from_bytes, data)
+        await asyncio.to_thread(durable.write, kept, data)
+        return string

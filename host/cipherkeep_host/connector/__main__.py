@@ -25,7 +25,6 @@ from cipherkeep_host.connector import config
 from cipherkeep_host.connector.config import Config
 from cipherkeep_host.connector.connector import Connector, Surroundings
 from cipherkeep_host.emulated.tpm import HostAttestor
-from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.client import StoreClient
 
 _DOCUMENT_AGE = timedelta(minutes=5)
@@ -115,13 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cipherkeep_host.connector", description="Carry requests to an enclave.")
     parser.add_argument("--config", type=Path, required=True, help="JSON; see the documentation of the module `config`")
     given = parser.parse_args(arguments)
-    process.configure_logs("connector")
-    try:
-        asyncio.run(serve(config.load(given.config)))
-    except HostError as error:
-        _log.error("stopped", code=error.code, detail=error.detail, hint=error.hint)
-        return 1
-    return 0
+    return process.run("connector", lambda: serve(config.load(given.config)))
 
 
 if __name__ == "__main__":

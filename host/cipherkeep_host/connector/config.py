@@ -17,18 +17,17 @@ Party, instance, trust root and the root of enclave documents stand in the measu
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cipherkeep_attestation.errors import EvidenceError
-from cipherkeep_attestation.statements.configuration import MAX_CONFIGURATION, Configuration
-from cipherkeep_wire.transport import Address, TransportError
+from cipherkeep_attestation.statements.configuration import Configuration
+from cipherkeep_wire.transport import Address
 
+from cipherkeep_host import configuration_files as files
 from cipherkeep_host.errors import HostError
 
-MAX_FILE = 1 << 16  # bytes
-_TEXTS = ("configuration", "grpc", "handshake", "host_attestor", "listen", "node", "sender_key", "state", "store")
+_FIELDS = ("listen", "state", "node", "store", "handshake", "grpc", "configuration", "measurements", "sender_key")
+_FIELDS += ("host_attestor",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,82 +46,28 @@ class Config:
     host_attestor: Path
 
 
-def read_json(path: Path) -> dict[str, object]:
-    """A JSON object from a file, with no key twice. `HostError("process.configuration")`."""
-    try:
-        data = path.read_bytes()
-        if len(data) > MAX_FILE:
-            raise HostError("process.configuration", f"{path}: more than {MAX_FILE} bytes")
-        value = json.loads(data, object_pairs_hook=_unique)
-    except (OSError, ValueError) as problem:
-        raise HostError("process.configuration", f"{path}: {problem}"[:300]) from None
-    if not isinstance(value, dict):
-        raise HostError("process.configuration", f"{path}: not an object")
-    return value
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a field twice")
-    return found
-
-
-def texts(value: dict[str, object], names: tuple[str, ...], others: tuple[str, ...] = ()) -> dict[str, str]:
-    """The text fields of an object that has exactly `names` and `others`."""
-    if value.keys() != {*names, *others}:
-        odd = sorted(value.keys() ^ {*names, *others})
-        raise HostError("process.configuration", f"missing or unknown: {', '.join(odd)}"[:300])
-    found = {}
-    for name in names:
-        text = value[name]
-        if not isinstance(text, str) or not text:
-            raise HostError("process.configuration", f"{name}: not a text")
-        found[name] = text
-    return found
-
-
-def address(name: str, text: str) -> Address:
-    """An address of the wire's transport."""
-    try:
-        return Address.parse(text)
-    except TransportError:
-        raise HostError("process.configuration", f"{name}: {text}"[:200]) from None
-
-
-def measured(path: Path) -> Configuration:
-    """The enclave's configuration from its file."""
-    try:
-        data = path.read_bytes()
-        if len(data) > MAX_CONFIGURATION:
-            raise HostError("process.configuration", f"{path}: more than {MAX_CONFIGURATION} bytes")
-        return Configuration.decode(data)
-    except (OSError, EvidenceError) as problem:
-        raise HostError("process.configuration", f"{path}: {problem}"[:300]) from None
-
-
 def load(path: Path) -> Config:
     """Read the file. `HostError("process.configuration")` names the field that is wrong."""
-    value = read_json(path)
-    found = texts(value, _TEXTS, ("measurements",))
-    rows = value["measurements"]
-    if not isinstance(rows, dict) or set(rows) != {"0", "1", "2"}:
-        raise HostError("process.configuration", "measurements: PCRs 0, 1 and 2")
+    fields = files.read(path, *_FIELDS)
+    return Config(
+        listen=files.text(fields, "listen"),
+        state=Path(files.text(fields, "state")),
+        node=files.text(fields, "node"),
+        store=files.address(fields, "store"),
+        handshake=files.address(fields, "handshake"),
+        grpc=files.address(fields, "grpc"),
+        configuration=files.measured(fields, "configuration"),
+        pcrs=_pcrs(fields["measurements"]),
+        sender_key=Path(files.text(fields, "sender_key")),
+        host_attestor=Path(files.text(fields, "host_attestor")),
+    )
+
+
+def _pcrs(rows: object) -> dict[int, bytes]:
     try:
-        pcrs = {int(index): bytes.fromhex(text) for index, text in rows.items()}
+        pcrs = {int(index): bytes.fromhex(text) for index, text in files.exact(rows, "0", "1", "2").items()}
     except (TypeError, ValueError):
-        raise HostError("process.configuration", "measurements: not hexadecimal") from None
+        raise HostError("process.configuration", "measurements: PCRs 0, 1 and 2 in hexadecimal") from None
     if any(len(pcr) != 48 for pcr in pcrs.values()):
         raise HostError("process.configuration", "measurements: a PCR has 48 bytes")
-    return Config(
-        listen=found["listen"],
-        state=Path(found["state"]),
-        node=found["node"],
-        store=address("store", found["store"]),
-        handshake=address("handshake", found["handshake"]),
-        grpc=address("grpc", found["grpc"]),
-        configuration=measured(Path(found["configuration"])),
-        pcrs=pcrs,
-        sender_key=Path(found["sender_key"]),
-        host_attestor=Path(found["host_attestor"]),
-    )
+    return pcrs

@@ -22,7 +22,6 @@ from cipherkeep_host.coprocessor.config import Config
 from cipherkeep_host.coprocessor.loading import load
 from cipherkeep_host.coprocessor.server import Service
 from cipherkeep_host.coprocessor.signer import Signer, load_key_file
-from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.client import StoreClient
 
 _log = structlog.get_logger()
@@ -74,16 +73,14 @@ def main(arguments: list[str] | None = None) -> int:
     what.add_argument("--config", type=Path, help="JSON; see the documentation of the module `config`")
     what.add_argument("--make-key", type=Path, metavar="FILE", help="make a signing key, print its address, end")
     given = parser.parse_args(arguments)
-    process.configure_logs("coprocessor")
-    try:
+
+    async def work() -> None:
         if given.make_key is not None:
             sys.stdout.write(eip712.checksum(Signer(key_files.make_secp256k1(given.make_key)).address) + "\n")
         else:
-            asyncio.run(serve(config.load(given.config)))
-    except HostError as error:
-        _log.error("stopped", code=error.code, detail=error.detail, hint=error.hint)
-        return 1
-    return 0
+            await serve(config.load(given.config))
+
+    return process.run("coprocessor", work)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,9 @@ from pathlib import Path
 from cipherkeep_attestation.statements.configuration import Configuration
 from cipherkeep_wire.transport import Address
 
-from cipherkeep_host.connector.config import address, measured, read_json, texts
+from cipherkeep_host import configuration_files as files
 from cipherkeep_host.errors import HostError
 
-_TEXTS = ("configuration", "key_id", "listen", "node", "signing_key", "state", "store")
 _BITS = (64, 4096)
 
 
@@ -44,20 +44,20 @@ class Config:
 
 def load(path: Path) -> Config:
     """Read the file. `HostError("process.configuration")` names the field that is wrong."""
-    value = read_json(path)
-    found = texts(value, _TEXTS, ("crs_bits",))
-    bits = value["crs_bits"]
+    fields = files.read(path, *(field.name for field in dataclasses.fields(Config)))
+    bits = fields["crs_bits"]
     if type(bits) is not int or not _BITS[0] <= bits <= _BITS[1]:
         raise HostError("process.configuration", f"crs_bits: {_BITS[0]} to {_BITS[1]}")
-    if not re.fullmatch(r"[0-9a-f]{64}", found["key_id"]):
+    key_id = files.text(fields, "key_id")
+    if not re.fullmatch(r"[0-9a-f]{64}", key_id):
         raise HostError("process.configuration", "key_id: 64 hexadecimal digits")
     return Config(
-        listen=found["listen"],
-        state=Path(found["state"]),
-        node=found["node"],
-        store=address("store", found["store"]),
-        configuration=measured(Path(found["configuration"])),
-        key_id=bytes.fromhex(found["key_id"]),
-        signing_key=Path(found["signing_key"]),
+        listen=files.text(fields, "listen"),
+        state=Path(files.text(fields, "state")),
+        node=files.text(fields, "node"),
+        store=files.address(fields, "store"),
+        configuration=files.measured(fields, "configuration"),
+        key_id=bytes.fromhex(key_id),
+        signing_key=Path(files.text(fields, "signing_key")),
         crs_bits=bits,
     )

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import structlog
 from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.receipts.judging import Key, Material, Trust, verify_key
 
 from cipherkeep_host import durable
 from cipherkeep_host.client import contract
 from cipherkeep_host.client.gather import gather
 from cipherkeep_host.client.node import Node
-from cipherkeep_host.client.verification import Key, Material, Trust, verify_key
 from cipherkeep_host.coprocessor import reference_string
 from cipherkeep_host.coprocessor.config import Config
 from cipherkeep_host.coprocessor.server import Loaded, Published

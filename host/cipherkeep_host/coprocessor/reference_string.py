@@ -1,25 +1,20 @@
 """The only place that makes the common reference string under which clients prove their inputs.
 
-It comes from a fixed public seed, so that everyone can make the same one: `SHA-256("cipherkeep/crs/v1" ‖ bits)`. Who
-knows the seed can prove false statements about *well-formedness* of a list; the worker that reads lists survives
-those, and what they decrypt to is whatever their sender put in. A ceremony replaces it in a later release.
+It comes from a seed that is drawn for it and dropped: who knew the seed could prove false statements about a list. So
+nobody knows a trapdoor unless whoever made the string kept it, and the coprocessor, which makes it, is trusted for more
+than that. A ceremony replaces it in a later release. Made once on a machine and kept, because it takes ten seconds.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+import secrets
 from pathlib import Path
 
 import tfhers
 from cipherkeep_host import durable
 
 DEFAULT_BITS = 2048  # what today's clients ask for; 512 bits load and prove faster and hold fewer values
-
-
-def seed_of(bits: int) -> bytes:
-    """The public seed (32 bytes)."""
-    return hashlib.sha256(b"cipherkeep/crs/v1" + bits.to_bytes(4, "big")).digest()
 
 
 def cache_folder() -> Path:
@@ -30,7 +25,8 @@ def cache_folder() -> Path:
 
 def make(bits: int, *, cache: Path) -> Path:
     """A file with the string for lists of up to `bits` bits; made when missing, which takes 10 seconds or more."""
-    path = durable.make_folder(cache) / f"crs-{tfhers.__version__}-{bits}.bin"
+    path = durable.make_folder(cache) / f"own-{tfhers.__version__}-{bits}.bin"
     if not path.exists():
-        durable.write(path, tfhers.Crs.generate(bits, seed_of(bits)).to_bytes(), mode=0o644)
+        # Whoever else made one in the meantime has made the one that stays.
+        durable.create(path, tfhers.Crs.generate(bits, secrets.token_bytes(32)).to_bytes(), mode=0o644)
     return path

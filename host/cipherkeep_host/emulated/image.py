@@ -101,9 +101,15 @@ def stage(images: Path, *, path: Sequence[str] | None = None) -> Image:
         raise HostError("emulator.image_write", f"{images}: {error.strerror}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    if _measure(_digests_of(_site(folder))) != pcrs:
-        raise HostError("emulator.image_changed", str(folder))
-    return Image(folder, folder / "bin" / "python", pcrs, len(digests), size)
+    image = Image(folder, folder / "bin" / "python", pcrs, len(digests), size)
+    check(image)
+    return image
+
+
+def check(image: Image) -> None:
+    """Measure a staged image again. `HostError("emulator.image_changed")` if it is not what it was, or gone."""
+    if _measure(_digests_of(_site(image.folder))) != image.pcrs:
+        raise HostError("emulator.image_changed", str(image.folder))
 
 
 def hold(image: Image) -> int:

@@ -70,6 +70,7 @@ class Launcher:
         self._nsm: asyncio.subprocess.Process | None = None
         self._enclave: asyncio.subprocess.Process | None = None
         self._held = -1
+        self._image: images_of.Image | None = None
         self.status: Status | None = None
 
     def measure(self) -> Mapping[int, bytes]:
@@ -83,7 +84,19 @@ class Launcher:
         """
         if self.status is not None:
             raise HostError("emulator.running")
-        image = await asyncio.to_thread(images_of.stage, self._images, path=self._path)
+        return await self._boot(await asyncio.to_thread(images_of.stage, self._images, path=self._path))
+
+    async def relaunch(self) -> Status:
+        """Boot the image of the last launch once more, whatever was edited since: a host restarts from an image."""
+        if self.status is not None:
+            raise HostError("emulator.running")
+        if self._image is None:
+            raise HostError("emulator.not_running")
+        await asyncio.to_thread(images_of.check, self._image)
+        return await self._boot(self._image)
+
+    async def _boot(self, image: images_of.Image) -> Status:
+        self._image = image
         self._held = images_of.hold(image)
         module_id = new_module_id()
         try:
@@ -108,10 +121,19 @@ class Launcher:
         return self.status
 
     async def wait(self) -> int:
-        """Wait until the enclave's process ends by itself; returns its exit status (negative: the signal)."""
-        if self._enclave is None:
+        """Wait until the enclave's process or its NSM's ends by itself; returns the exit status (negative: the signal).
+
+        No enclave is without its NSM: whoever waits here launches both anew.
+        """
+        if self._enclave is None or self._nsm is None:
             raise HostError("emulator.not_running")
-        return await self._enclave.wait()
+        ends = [asyncio.create_task(process.wait()) for process in (self._enclave, self._nsm)]
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in ends:
+                task.cancel()
+        return next(iter(done)).result()
 
     async def stop(self) -> None:
         """SIGTERM, a grace period, SIGKILL to what is left of the enclave's process group; then its machine."""

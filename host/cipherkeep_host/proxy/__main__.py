@@ -6,17 +6,14 @@ Structured logs on stderr; `proxy is up` names the addresses. SIGTERM ends it in
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
 import structlog
-from cipherkeep_wire.errors import ServiceError
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from cipherkeep_host import process
-from cipherkeep_host.errors import HostError
 from cipherkeep_host.proxy.config import Config, load
 from cipherkeep_host.proxy.documents import Documents, Limits
 from cipherkeep_host.proxy.relays import Relays
@@ -47,13 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cipherkeep_host.proxy", description="Relay between host and enclave.")
     parser.add_argument("--config", type=Path, required=True, help="the configuration file (JSON)")
     given = parser.parse_args(arguments)
-    process.configure_logs("proxy")
-    try:
-        asyncio.run(serve(load(given.config), Limits()))
-    except (HostError, ServiceError) as error:
-        structlog.get_logger().error("stopped", code=error.code, detail=error.detail, hint=error.hint)
-        return 1
-    return 0
+    return process.run("proxy", lambda: serve(load(given.config), Limits()))
 
 
 if __name__ == "__main__":

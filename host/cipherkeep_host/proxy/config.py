@@ -16,17 +16,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
-from cipherkeep_attestation import strict_json
-from cipherkeep_wire.transport import Address, TransportError
+from cipherkeep_wire.transport import Address
 
+from cipherkeep_host import configuration_files as files
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.process import parse_address
-
-MAX_FILE: Final = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +47,23 @@ class Config:
 
 def load(path: Path) -> Config:
     """Read the file. `HostError("process.configuration")` names the field that is wrong."""
+    fields = files.read(path, "listen", "handshake", "grpc", "kms")
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE + 1)
-    except OSError as problem:
-        raise HostError("process.configuration", f"{path}: {problem.strerror}") from None
-    if len(data) > MAX_FILE:
-        raise HostError("process.configuration", f"{path}: more than {MAX_FILE} bytes")
+        listen = parse_address(files.text(fields, "listen"))
+    except HostError as problem:
+        raise HostError("process.configuration", f"{path}: listen: {problem.detail}") from None
+    return Config(
+        listen=listen,
+        handshake=_pair(path, fields, "handshake"),
+        grpc=_pair(path, fields, "grpc"),
+        kms=_pair(path, fields, "kms"),
+    )
+
+
+def _pair(path: Path, fields: Mapping[str, object], name: str) -> Pair:
     try:
-        fields = exact_object(data, "listen", "handshake", "grpc", "kms")
-        return Config(
-            listen=parse_address(_text(fields["listen"])),
-            handshake=_pair(fields["handshake"]),
-            grpc=_pair(fields["grpc"]),
-            kms=_pair(fields["kms"]),
-        )
-    except (ValueError, TransportError, HostError) as problem:
-        raise HostError("process.configuration", f"{path}: {problem}"[:300]) from None
-
-
-def exact_object(data: bytes, *names: str) -> dict[str, Any]:
-    """A JSON object with exactly these members, none twice. ValueError says what is wrong with it."""
-    value = strict_json.loads(data)
-    return _exact(value, *names)
-
-
-def _exact(value: Any, *names: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or value.keys() != set(names):
-        raise ValueError(f"not an object with exactly {', '.join(names)}")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("an address is a text")
-    return value
-
-
-def _pair(value: Any) -> Pair:
-    fields = _exact(value, "listen", "connect")
-    return Pair(Address.parse(_text(fields["listen"])), Address.parse(_text(fields["connect"])))
+        pair = files.exact(fields[name], "listen", "connect")
+        return Pair(files.address(pair, "listen"), files.address(pair, "connect"))
+    except (ValueError, HostError) as problem:
+        detail = problem.detail if isinstance(problem, HostError) else problem
+        raise HostError("process.configuration", f"{path}: {name}: {detail}"[:300]) from None

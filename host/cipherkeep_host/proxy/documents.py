@@ -26,9 +26,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from cipherkeep_host.configuration_files import exact_object
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.process import problem
-from cipherkeep_host.proxy.config import exact_object
 
 _NONCE: Final = re.compile(r"[0-9a-f]{64}")
 _log = structlog.get_logger()

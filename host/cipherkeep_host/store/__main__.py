@@ -6,14 +6,12 @@ ADDRESS is unix:///PATH or tcp://127.0.0.1:PORT. One line of JSON on stderr says
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
 import structlog
 
 from cipherkeep_host import process
-from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.blobs import Folder, Limits
 from cipherkeep_host.store.server import Service
 
@@ -43,13 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the process; the exit code is 1 when it could not start."""
     process.die_with_parent()
     given = _arguments(arguments)
-    process.configure_logs("store")
-    try:
-        asyncio.run(serve(given.dir, given.listen, Limits(blob=given.blob, quota=given.quota)))
-    except HostError as error:
-        structlog.get_logger().error("stopped", code=error.code, detail=error.detail, hint=error.hint)
-        return 1
-    return 0
+    limits = Limits(blob=given.blob, quota=given.quota)
+    return process.run("store", lambda: serve(given.dir, given.listen, limits))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,9 @@ def refused(data: bytes, serial: int | None = 1) -> str:
 
 def test_enough_signatures_hold() -> None:
     """k suffice, and so do all n."""
-    made = GOVERNANCE.admit("alpha", serial=1)
-    assert judge(made) == Statement("one", GENESIS, 1, governance.ADMIT_PARTY, {"name": "alpha"})
+    made = GOVERNANCE.admit("alpha", b"\xc0" * 48, serial=1)
+    body = {"configuration": b"\xc0" * 48, "name": "alpha"}
+    assert judge(made) == Statement("one", GENESIS, 1, governance.ADMIT_PARTY, body)
     assert judge(GOVERNANCE.admit("alpha", serial=1, signers=GOVERNANCE.keys)).serial == 1
     assert judge(made, serial=None).serial == 1
 

@@ -137,7 +137,8 @@ class Running:
             found = self.pids().get(name)
             return found if found not in (None, killed) else None
 
-        return await until(another, f"{name} to be started again")
+        pid: int = await until(another, f"{name} to be started again")
+        return pid
 
     async def up(self) -> None:
         """Wait until requests are carried: the connector has brought the enclave up, and the store serves."""

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cipherkeep_attestation.receipts.judging import Verified
 from cipherkeep_attestation.statements import request
 from cipherkeep_attestation.statements.binding import Ciphertext, Grant
 from cipherkeep_attestation.statements.governance import KeyTerms
-from cipherkeep_host.client.verification import Verified
 from eth_account import Account
 from eth_account.messages import encode_typed_data
-from eth_keys import keys as eth_keys
-from eth_utils import to_checksum_address
+from eth_keys.datatypes import PublicKey
+from eth_utils.address import to_checksum_address
 
 FOLDER = Path(__file__).resolve().parents[2] / "thirdparty"
 SECONDS = 300.0  # proving in WebAssembly takes 15 to 60
@@ -97,7 +97,7 @@ def numbers(opened: Any) -> list[tuple[int, int]]:
 
 def party_address(signing_key: str) -> str:
     """The address of a party's registered key (compressed SEC1, hexadecimal), by eth-keys."""
-    return eth_keys.PublicKey.from_compressed_bytes(bytes.fromhex(signing_key)).to_checksum_address()
+    return PublicKey.from_compressed_bytes(bytes.fromhex(signing_key)).to_checksum_address()
 
 
 def _domain(chain_id: int, contract: bytes) -> dict[str, object]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from cipherkeep_attestation.receipts.judging import Verified
 from cipherkeep_attestation.statements import answer as answers
 from cipherkeep_attestation.statements import governance, layout
 from cipherkeep_attestation.statements.manifest import Manifest
@@ -21,7 +22,6 @@ from cipherkeep_host.appliance.plan import key_terms
 from cipherkeep_host.cli.session import Session
 from cipherkeep_host.cli.values import CONTRACT
 from cipherkeep_host.client.user_decryption import UserKey
-from cipherkeep_host.client.verification import Verified
 from cipherkeep_host.connector.boot import Boot
 from cipherkeep_host.connector.progress import Progress
 from cipherkeep_host.connector.vault import VaultFolder

@@ -6,6 +6,7 @@ import base64
 import secrets
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import coincurve
 import grpc
@@ -42,7 +43,7 @@ async def signed(session: Session, inputs: Inputs, unsigned: Ciphertext, signer:
     return replace(unsigned, signatures=(signer.sign(unsigned, key_id=inputs.key_id, domain=domain),))
 
 
-async def lie(session: Session, inputs: Inputs, **changes: object) -> Ciphertext:
+async def lie(session: Session, inputs: Inputs, **changes: Any) -> Ciphertext:
     """A binding of a new handle that says something else than the first value's."""
     changed = replace(inputs.bound[0], handle=secrets.token_bytes(32), **changes)
     return await signed(session, inputs, changed)
@@ -342,7 +343,8 @@ async def test_a_client_that_does_not_attest(appliance: Running, session: Sessio
     address = config_of(appliance)
     async with grpc.aio.insecure_channel(address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await kms_pb2_grpc.KmsStub(channel).Status(kms_pb2.StatusRequest(), timeout=10)
+            stub = kms_pb2_grpc.KmsStub(channel)  # type: ignore[no-untyped-call]
+            await stub.Status(kms_pb2.StatusRequest(), timeout=10)
     assert remote_error(caught.value).code == "channel.broken"
     assert (await appliance.health("connector"))["ready"] is True
 

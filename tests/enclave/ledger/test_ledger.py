@@ -24,7 +24,7 @@ def code(refusal: pytest.ExceptionInfo[EvidenceError | ServiceError]) -> str:
 
 async def governed(world: World) -> None:
     """Two statements stand: coprocessors, and this party's admission."""
-    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.governance.admit(world.party))
+    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.admission())
 
 
 async def current(world: World) -> Ledger:
@@ -44,7 +44,7 @@ async def test_an_honest_host_gets_a_current_view(world: World) -> None:
     view = ledger.current()
     assert (view.height, view.hash) == (world.chain.height, world.chain.header_hash(world.chain.height))
     assert view.decisions.coprocessors == world.coprocessors.policy
-    assert (view.decisions.parties, ledger.party_index) == (("alpha",), 1)
+    assert (view.decisions.parties, ledger.party_index) == ({"alpha": world.configuration.digest()}, 1)
 
 
 async def test_every_call_may_be_repeated(world: World) -> None:
@@ -242,11 +242,56 @@ async def test_a_second_statement_of_a_number_is_a_fork(world: World) -> None:
 
 async def test_statements_of_another_instance_do_not_count(world: World) -> None:
     """The same governors' decisions about another instance are refused."""
-    foreign = world.governance.statement("admit_party", {"name": "alpha"}, instance="two")
+    foreign = world.governance.admit("alpha", world.configuration.digest(), instance="two")
     world.govern(foreign)
     with pytest.raises(EvidenceError) as refusal:
         await world.advance()
     assert code(refusal) == "governance.instance"
+
+
+# --- admission ---
+
+
+def other_admission(world: World) -> bytes:
+    return world.governance.admit(world.party, replace(world.configuration, host_root=b"another").digest())
+
+
+async def test_an_admission_with_another_configuration_is_none(world: World) -> None:
+    """The name is not enough: an enclave that governance did not mean gets no nonce, no vault and no key."""
+    world.govern(other_admission(world))
+    with pytest.raises(ServiceError) as refusal:
+        await world.freshen()
+    assert code(refusal) == "service.not_admitted"
+    assert world.keeper.ledger.party_index == 0
+
+
+async def test_the_newest_admission_counts(world: World) -> None:
+    """Admitted with another configuration, an enclave that served stops; admitted with its own again, it goes on."""
+    await world.bring_up()
+    (asked,) = world.ask(b"anything")
+    outcome = await world.process(asked)
+    assert world.open_answer(outcome).core.refusal == "request.malformed"
+    world.govern(other_admission(world))
+    (again,) = world.ask(b"something else")
+    with pytest.raises(ServiceError) as refusal:
+        await world.process(again)
+    assert code(refusal) == "service.not_admitted"
+    with pytest.raises(ServiceError) as refusal:
+        await world.keeper.register(world.chain.height)
+    assert code(refusal) == "service.not_admitted"
+    world.govern(world.admission())
+    assert world.open_answer(await world.process(again)).core.refusal == "request.malformed"
+
+
+async def test_an_index_is_that_of_the_first_admission(world: World) -> None:
+    """Admitted anew after another party, a party keeps its place, and so does the other."""
+    alpha, beta = world.configuration, replace(world.configuration, party="beta")
+    world.govern(other_admission(world), world.governance.admit("beta", beta.digest()), world.admission())
+    await world.advance()
+    decisions = world.keeper.ledger.decisions
+    assert decisions.index_of("alpha", alpha.digest()) == world.keeper.ledger.party_index == 1
+    assert decisions.index_of("beta", beta.digest()) == 2
+    assert decisions.index_of("beta", alpha.digest()) == decisions.index_of("gamma", bytes(48)) == 0
 
 
 # --- freshness and the record ---

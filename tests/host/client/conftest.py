@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cipherkeep_attestation.receipts.judging import Evidence, Trust
 from cipherkeep_attestation.statements.governance import KeyTerms
 from cipherkeep_host.client.gather import gather
-from cipherkeep_host.client.verification import Evidence, Trust
 
 from tests.host.connector.simulated import ProvenWorld, SimulatedNode
 from tests.host.coprocessor.conftest import keys, short_folder  # noqa: F401  (fixtures)

@@ -13,11 +13,11 @@ from typing import Any
 import coincurve
 import pytest
 from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.receipts.judging import Trust
 from cipherkeep_attestation.statements import layout, request
 from cipherkeep_attestation.statements.governance import Coprocessors
 from cipherkeep_host.client.library import Client
 from cipherkeep_host.client.user_decryption import UserKey
-from cipherkeep_host.client.verification import Trust
 from cipherkeep_host.coprocessor.server import Published
 from cipherkeep_host.coprocessor.supervisor import Supervisor
 from cipherkeep_host.errors import HostError
@@ -53,7 +53,7 @@ class Setting:
         world, governance = self.world, self.world.governance
         assert world.govern(governance.set_coprocessors(Coprocessors((SIGNER.address,), 1))) == "ok"
         assert world.govern(governance.set_releases(RELEASE)) == "ok"
-        assert world.govern(governance.admit("alpha")) == "ok"
+        assert world.govern(governance.admit("alpha", self.party.configuration.digest())) == "ok"
         assert world.register(self.party, world.honest_registration(self.party)) == "ok"
         statement = governance.keygen(TERMS)
         assert world.govern(statement) == "ok"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.receipts.judging import Evidence, Shown, Trust, verify_answer, verify_key, verify_request
 from cipherkeep_attestation.statements import answer as answers
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.layout import RequestRecord
 from cipherkeep_attestation.statements.request import PublicDecrypt
-from cipherkeep_host.client.verification import Evidence, Shown, Trust, verify_answer, verify_key, verify_request
 
 from tests.host.client.conftest import Setting
 from tests.simulators.chain import SimulatedChain

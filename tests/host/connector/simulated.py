@@ -402,7 +402,7 @@ class Scene:
         world = self.world
         assert world.govern(world.governance.set_coprocessors(world.coprocessors.policy)) == "ok"
         assert world.govern(world.governance.set_releases(RELEASE)) == "ok"
-        assert world.govern(world.governance.admit(self.enclave.party.name)) == "ok"
+        assert world.govern(world.governance.admit(self.enclave.party.name, self.enclave.party.configuration.digest())) == "ok"
         world.block()
         return self
 

@@ -274,12 +274,29 @@ def test_an_answer_by_a_stranger_is_refused(world: World) -> None:
 
 def test_an_admitted_party_votes_once_it_is_registered(world: World) -> None:
     """Admission alone gives no vote."""
-    assert world.govern(world.governance.admit("omega")) == "ok"
     omega = SimulatedParty("omega", 2, world.platform, world.configured("omega"))
+    assert world.govern(world.governance.admit("omega", omega.configuration.digest())) == "ok"
     request, found = asked_of(world)
     assert world.vote([say(world, omega, found, request)]) == ["answer.party"]
     assert world.register(omega, world.honest_registration(omega)) == "ok"
     assert world.vote([say(world, omega, found, request)]) == ["final"]
+
+
+def test_a_party_that_was_admitted_anew_votes_under_the_new_configuration(world: World) -> None:
+    """The enclave of before has no vote from the statement on, and the new one has it with its registration."""
+    request, found = asked_of(world)
+    party = world.parties[0]
+    old, new = party.configuration, replace(party.configuration, host_root=b"another")
+    early = say(world, party, found, request)
+    assert world.govern(world.governance.admit("alpha", new.digest())) == "ok"
+    assert world.vote([early]) == ["fhevm.party_lapsed"]
+    party.configuration = new
+    assert world.vote([say(world, party, found, request)]) == ["fhevm.party_lapsed"]
+    assert world.register(party, world.honest_registration(party)) == "ok"
+    party.configuration = old
+    assert world.vote([say(world, party, found, request)]) == ["fhevm.answer_configuration"]
+    party.configuration = new
+    assert world.vote([say(world, party, found, request)]) == ["final"]
 
 
 def test_a_party_whose_release_was_dropped_has_no_vote(four: World) -> None:

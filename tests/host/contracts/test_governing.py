@@ -89,8 +89,21 @@ def test_a_statement_of_another_instance_is_refused(bare: World) -> None:
     assert bare.govern(same_name) == "governance.instance"
 
 
-def test_a_name_is_admitted_once(bare: World) -> None:
-    """Names are never reused, and the refused statement does not count."""
+def test_a_configuration_is_admitted_once(bare: World) -> None:
+    """The same admission again is refused and does not count, and an earlier configuration may come back."""
+    one, two = b"\x01" * 48, b"\x02" * 48
+    assert bare.govern(bare.governance.admit("alpha", one)) == "ok"
+    assert bare.govern(bare.governance.admit("alpha", one)) == "fhevm.party_exists"
+    bare.governance.serial = 1
+    for configuration in (two, one):
+        assert bare.govern(bare.governance.admit("alpha", configuration)) == "ok"
+        assert bare.party_record(1).configuration == configuration
+    assert bare.control().serial == 3
+    assert bare.value(layout.PARTIES, 2) is None
+
+
+def test_a_name_has_one_place(bare: World) -> None:
+    """The second party comes after the first, however often that was admitted."""
     assert bare.govern(bare.governance.admit("alpha")) == "ok"
     assert bare.govern(bare.governance.admit("alpha")) == "fhevm.party_exists"
     bare.governance.serial = 1
@@ -103,6 +116,8 @@ def test_parties_have_an_end(bare: World, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(governing, "LIMITS", replace(LIMITS, parties=1))
     assert bare.govern(bare.governance.admit("alpha")) == "ok"
     assert bare.govern(bare.governance.admit("beta")) == "fhevm.parties_full"
+    bare.governance.serial = 1
+    assert bare.govern(bare.governance.admit("alpha", b"\x01" * 48)) == "ok"  # it takes no room
 
 
 def test_an_authoriser_must_be_allowed_by_genesis(tmp_path: Path) -> None:
@@ -155,8 +170,12 @@ def test_adding_a_release_lapses_nobody(world: World) -> None:
     ("kind", "body"),
     [
         (governance.ADMIT_PARTY, {}),
-        (governance.ADMIT_PARTY, {"name": ""}),
-        (governance.ADMIT_PARTY, {"name": "a", "more": 1}),
+        (governance.ADMIT_PARTY, {"name": "a"}),
+        (governance.ADMIT_PARTY, {"configuration": bytes(48)}),
+        (governance.ADMIT_PARTY, {"name": "", "configuration": bytes(48)}),
+        (governance.ADMIT_PARTY, {"name": "a", "configuration": bytes(32)}),
+        (governance.ADMIT_PARTY, {"name": "a", "configuration": None}),
+        (governance.ADMIT_PARTY, {"name": "a", "configuration": bytes(48), "more": 1}),
         (governance.SET_COPROCESSORS, {"signers": [], "threshold": 1}),
         (governance.SET_COPROCESSORS, {"signers": [bytes(20)], "threshold": 0}),
         (governance.SET_RELEASES, {"releases": []}),

@@ -78,7 +78,7 @@ class Appliance:
         for statement in (
             governance.set_coprocessors(self.coprocessors.policy),
             governance.set_releases(RELEASE),
-            governance.admit("alpha"),
+            governance.admit("alpha", self.party.configuration.digest()),
         ):
             await self.send("govern", statement=statement)
         await self.register()

@@ -13,8 +13,11 @@ import pytest
 from cipherkeep_attestation import cbor, cose
 from cipherkeep_attestation.chain.light import LightRoot
 from cipherkeep_attestation.statements import layout
+from cipherkeep_attestation.statements.configuration import Configuration, KeyService
 from cipherkeep_attestation.statements.registration import measurements_digest
+from cipherkeep_host.contracts.fhevm import registering
 from cipherkeep_host.contracts.fhevm.records import number
+from cipherkeep_host.contracts.interface import ContractRefusal, ContractState
 
 from tests.simulators.attestation import PCRS, Draft, SimulatedPlatform
 from tests.simulators.contract import RELEASE, START, World
@@ -29,7 +32,7 @@ def admitted(tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path / "state", parties=2)
     assert made.govern(made.governance.set_releases(RELEASE)) == "ok"
     for party in made.parties:
-        assert made.govern(made.governance.admit(party.name)) == "ok"
+        assert made.govern(made.governance.admit(party.name, party.configuration.digest())) == "ok"
     yield made
     made.state.close()
 
@@ -64,6 +67,98 @@ def test_without_releases_nobody_registers(bare: World) -> None:
     """Governance must have listed an image first."""
     bare.govern(bare.governance.admit("alpha"))
     assert attempt(bare) == "registration.no_releases"
+
+
+# --- the configuration ---
+
+ATTACKS: dict[str, dict[str, Any]] = {
+    "key service": {"kms": KeyService("arn:aws:kms:us-east-1:6:key/6", "kms.local", b"ca")},
+    "its certificate": {"kms": KeyService("arn:aws:kms:us-east-1:1:key/1", "kms.local", b"mallory's")},
+    "hosts' root": {"host_root": b"mallory's"},
+    "hosts": {"host_measurements": (b"\x66" * 32,)},
+    "settings": {"insecure": ("insecure_allow_all", "insecure_test_parameters")},
+}
+
+
+@pytest.mark.parametrize("what", ATTACKS)
+def test_who_registers_first_with_a_configuration_of_his_own_is_refused(admitted: World, what: str) -> None:
+    """A genuine enclave of a listed image whose configuration is the attacker's fixes no keys; the party's still does."""
+    honest = admitted.parties[0]
+    mallory = SimulatedParty("alpha", 1, admitted.platform, replace(honest.configuration, **ATTACKS[what]))
+    mallory.evidence, mallory.signing = ed25519("mallory"), secp256k1("mallory")
+    before = admitted.party_record(1)
+    assert admitted.register(mallory, admitted.honest_registration(mallory)) == "fhevm.registration_configuration"
+    assert admitted.party_record(1) == before
+    assert admitted.register(honest, admitted.honest_registration(honest)) == "ok"
+
+
+def test_a_registered_party_cannot_change_its_configuration(world: World) -> None:
+    """Neither with its own keys: governance admits the new configuration first."""
+    party, before = world.parties[0], world.party_record(1)
+    party.configuration = replace(party.configuration, host_root=b"another")
+    assert world.register(party, world.honest_registration(party)) == "fhevm.registration_configuration"
+    assert world.party_record(1) == before
+
+
+def test_a_configuration_that_was_not_admitted_does_not_enter_the_pool(admitted: World) -> None:
+    """It is judged before a block has to carry it."""
+    party = admitted.parties[0]
+    view, message = ContractState(admitted.state.begin(admitted.height + 1), "one"), {"party": "alpha"}
+    registering.check(view, {**message, "registration": admitted.honest_registration(party)})
+    party.configuration = replace(party.configuration, host_root=b"another")
+    with pytest.raises(ContractRefusal) as refusal:
+        registering.check(view, {**message, "registration": admitted.honest_registration(party)})
+    assert refusal.value.code == "fhevm.registration_configuration"
+
+
+def readmit(world: World, configured: Configuration) -> str:
+    return world.govern(world.governance.admit("alpha", configured.digest()))
+
+
+def test_another_admission_makes_the_registration_lapse(world: World) -> None:
+    """Configuration replaced, keys, measurements and manifest kept: the party votes once it registers with the new."""
+    party, before = world.parties[0], world.party_record(1)
+    old, new = party.configuration, replace(party.configuration, host_root=b"another")
+    assert readmit(world, new) == "ok"
+    assert world.party_record(1) == replace(before, configuration=new.digest(), registration=None)
+    assert world.register(party, world.honest_registration(party)) == "fhevm.registration_configuration"
+    party.configuration = new
+    signed = world.honest_registration(party)
+    assert world.register(party, signed) == "ok"
+    registered = replace(before, configuration=new.digest(), registration=hashlib.sha256(signed).digest())
+    assert world.party_record(1) == registered
+    party.configuration = old
+    assert world.register(party, world.honest_registration(party)) == "fhevm.registration_configuration"
+
+
+def test_another_admission_before_any_registration(admitted: World) -> None:
+    """A slip of governance is corrected by the next statement; the index is that of the first."""
+    party = admitted.parties[0]
+    wrong, right = party.configuration, replace(party.configuration, host_root=b"right")
+    assert readmit(admitted, right) == "ok"
+    assert admitted.party_record(1).configuration == right.digest()
+    assert admitted.value(layout.PARTIES, 3) is None
+    assert admitted.register(party, admitted.honest_registration(party)) == "fhevm.registration_configuration"
+    party.configuration = right
+    assert admitted.register(party, admitted.honest_registration(party)) == "ok"
+    assert wrong != right
+
+
+def test_another_admission_frees_no_keys(world: World) -> None:
+    """The new configuration's enclave must open the party's vault: other keys are refused for ever."""
+    party = world.parties[0]
+    party.configuration = replace(party.configuration, host_root=b"another")
+    assert readmit(world, party.configuration) == "ok"
+    party.evidence, party.signing = ed25519("new"), secp256k1("new")
+    assert world.register(party, world.honest_registration(party)) == "fhevm.registration_keys"
+    assert world.party_record(1).registration is None
+
+
+def test_a_release_in_force_does_not_end_such_a_lapse(world: World) -> None:
+    """Only the registration does: listing its image again does not."""
+    assert readmit(world, replace(world.parties[0].configuration, host_root=b"another")) == "ok"
+    assert world.govern(world.governance.set_releases(RELEASE)) == "ok"
+    assert world.party_record(1).registration is None
 
 
 # --- the document ---

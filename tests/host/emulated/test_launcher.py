@@ -169,6 +169,27 @@ async def test_an_edited_enclave_file_boots_with_another_pcr0(launcher: Launcher
     assert launcher.measure() == after
 
 
+async def test_a_crashed_enclave_boots_the_same_image(launcher: Launcher, folder: Path) -> None:
+    """An edit waits for the next launch; a staged image that somebody changed does not boot again."""
+    with pytest.raises(HostError) as refused:
+        await launcher.relaunch()
+    assert refused.value.code == "emulator.not_running"
+    status = await launcher.launch()
+    with (folder / "site" / "cipherkeep_enclave" / "__main__.py").open("a") as file:
+        file.write("# edited\n")
+    await launcher.kill()
+    again = await launcher.relaunch()
+    assert again.pcrs == status.pcrs and again.pid != status.pid
+    await launcher.kill()
+    staged = next(again.image.rglob("cipherkeep_enclave/__main__.py"))
+    staged.chmod(0o600)
+    with staged.open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(HostError) as refused:
+        await launcher.relaunch()
+    assert refused.value.code == "emulator.image_changed"
+
+
 async def test_each_launch_is_a_fresh_boot(launcher: Launcher, folder: Path) -> None:
     """PCR16 is zero again, the module id is new, and nothing of the scratch folder is left."""
     status = await launcher.launch()

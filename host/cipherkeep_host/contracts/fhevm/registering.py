@@ -59,6 +59,7 @@ def register(state: ContractState, context: Context, body: Body) -> bytes:
             manifest=manifest,
         ),
     )
+    records.index("registrations").put(number(index), number(context.height) + data)
     for key in (claims.evidence_key, claims.signing_key):
         records.index("holders").put(key, number(index))
     return cbor.encode({"index": index})

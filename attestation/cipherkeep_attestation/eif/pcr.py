@@ -43,13 +43,14 @@ def measure(*, kernel: bytes, cmdline: bytes, ramdisks: tuple[bytes, ...]) -> di
         raise ValueError("an image has at least one ramdisk")
     boot = kernel + cmdline
     return {
-        0: _measured(boot + b"".join(ramdisks)),
-        1: _measured(boot + ramdisks[0]),
-        2: _measured(b"".join(ramdisks[1:])),
+        0: measured(boot + b"".join(ramdisks)),
+        1: measured(boot + ramdisks[0]),
+        2: measured(b"".join(ramdisks[1:])),
     }
 
 
-def _measured(content: bytes) -> bytes:
+def measured(content: bytes) -> bytes:
+    """A PCR (48 bytes) into which the SHA-384 of this content was extended once: parts of an image, or its signer."""
     return extend(ZERO_PCR, hashlib.sha384(content).digest())
 
 

@@ -1,7 +1,8 @@
-"""The only place that reads how much memory a process holds."""
+"""The only place that reads how much memory and processor time processes have taken."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,12 @@ def resident(pid: int) -> Resident:
     """Of one process. FileNotFoundError when it is gone."""
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return Resident(*(int(fields[name].split()[0]) / KIB for name in ("VmRSS", "VmHWM")))
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor time that a process has used, threads and kernel included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime
 
 
 def below(pid: int) -> dict[int, str]:

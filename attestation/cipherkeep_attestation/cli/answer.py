@@ -1,0 +1,166 @@
+"""`cipherkeep-audit answer`: one answer end to end, from the receipt alone: who asked what, and what held the key."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from typing import Any
+
+from cipherkeep_attestation.cli.inputs import read_file
+from cipherkeep_attestation.cli.output import Section, Verdict, show
+from cipherkeep_attestation.cli.trusted import add_trust, enclave_of, instance_of, open_trust, time_of
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.receipts.judging import Trust
+from cipherkeep_attestation.receipts.offline import PLAN, Audited, Holder, audit, genesis_of
+from cipherkeep_attestation.receipts.receipt import MAX_RECEIPT, Receipt
+from cipherkeep_attestation.statements import eip712, request
+from cipherkeep_attestation.trace import Trace
+
+_DESCRIPTION = """\
+Judge a receipt (`cipherkeep request show ID --receipt FILE`) with nothing but the receipt and your trust file: headers,
+the request's record, its answers, the key's generation, and for each party that answered the attested image and
+configuration that hold its keys. The trust file needs [instance] and [enclave]."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `answer verify`."""
+    answer = subparsers.add_parser("answer", help="answers, from their receipts", allow_abbrev=False)
+    commands = answer.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verify = commands.add_parser(
+        "verify",
+        help="judge one receipt end to end",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Example: cipherkeep-audit answer verify receipt.cbor --trust trust.toml",
+        allow_abbrev=False,
+    )
+    verify.add_argument("receipt", metavar="RECEIPT", help="the receipt's file")
+    add_trust(verify)
+    verify.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge one receipt and print what it shows."""
+    trust_file, now = open_trust(arguments.trust), time_of(arguments)
+    named, enclave = instance_of(trust_file), enclave_of(trust_file, arguments.trust)
+    data = read_file(arguments.receipt, MAX_RECEIPT)
+    trace = Trace()
+    refusal: EvidenceError | None = None
+    audited: Audited | None = None
+    try:
+        receipt = Receipt.decode(data)
+        trace.passes("encoding.schema")
+        genesis = named.genesis or genesis_of(receipt, named.genesis_digest)
+        trust = Trust(trust_file.root, named.name, genesis, trust_file.max_header_age)
+        audited = audit(
+            receipt, trust=trust, enclave_root=enclave.root, measurements=enclave.measurements, now=now, trace=trace
+        )
+    except EvidenceError as error:
+        refusal = error
+    checks = trace.checks(
+        PLAN, failed=None if refusal is None else refusal.code, detail="" if refusal is None else refusal.detail
+    )
+    if audited is None:
+        assert refusal is not None
+        return show(Verdict(subject="answer", checks=checks, refusal=refusal), as_json=arguments.json)
+    return show(_verdict(audited, checks, enclave.root.name), as_json=arguments.json)
+
+
+def _verdict(audited: Audited, checks: Any, root: str) -> Verdict:
+    verified = audited.verified
+    rows = {**_question(audited), **_outcome(audited)}
+    sections = [Section("the request and its answer", tuple((name, _text(value)) for name, value in rows.items()))]
+    holders = [_holder(holder, root) for holder in audited.holders]
+    for holder in holders:
+        title = f"party {holder['party']}, which signed"
+        sections.append(Section(title, tuple((name, _text(value)) for name, value in holder.items())))
+    refused = "" if verified.core.refusal is None else f", which is the refusal {verified.core.refusal}"
+    return Verdict(
+        subject="answer",
+        checks=checks,
+        conclusion=f"{verified.core.operation} {verified.id.hex()} was answered by {len(holders)} parties{refused}",
+        sections=tuple(sections),
+        warnings=_warnings(audited),
+        details={"answer": rows, "parties": holders},
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _question(audited: Audited) -> dict[str, object]:
+    verified, asked = audited.verified, audited.verified.asked
+    rows: dict[str, object] = {"request": verified.id.hex(), "operation": asked.operation, "asked by": _asker(asked)}
+    rows |= {"in block": verified.height, "proven under header": verified.header.height}
+    rows |= {"of time": _time(verified.header.time.datetime), "header hash": verified.header_hash.hex()}
+    if isinstance(asked, request.Keygen):
+        return {**rows, "parameters": audited.terms.parameters}
+    rows |= {"key": asked.key_id.hex(), "handles": [item.handle.hex() for item in asked.ciphertexts]}
+    rows["ciphertext digests"] = [item.digest.hex() for item in asked.ciphertexts]
+    rows["owners of the handles"] = sorted({eip712.checksum(item.owner) for item in asked.ciphertexts})
+    return rows
+
+
+def _asker(asked: request.Request) -> str:
+    if isinstance(asked, request.UserDecrypt):
+        return f"user {eip712.checksum(asked.user)}, who signed the request"
+    if isinstance(asked, request.Keygen):
+        return "the governors, who signed the statement"
+    if asked.source is None:
+        return "anyone: public decryption names no asker"
+    source = asked.source
+    return f"request {source.request} of contract {eip712.checksum(source.contract)} on chain {source.chain_id}"
+
+
+def _outcome(audited: Audited) -> dict[str, object]:
+    core = audited.verified.core
+    if core.refusal is not None:
+        return {"refused": core.refusal}
+    values = [f"{name} {value}" for _, name, value in audited.verified.values]
+    if values:
+        return {"values": values}
+    if isinstance(audited.verified.asked, request.UserDecrypt):
+        return {"values": "re-encrypted to the user's key, which alone opens them"}
+    return {}
+
+
+def _holder(holder: Holder, root: str) -> dict[str, object]:
+    voucher, attestation, configuration = holder.voucher, holder.attestation, holder.configuration
+    rows: dict[str, object] = {
+        "party": voucher.name,
+        "evidence key": voucher.evidence_key.hex(),
+        "signer": eip712.checksum(voucher.signer),
+        "answer": voucher.answer_hash.hex(),
+        "typed data": voucher.typed_data or "none",
+        "answered under header": voucher.head_height,
+        "registered in block": holder.registered,
+        "document made": _time(attestation.timestamp),
+        "document's root": root,
+        "release": holder.release,
+    }
+    rows |= {f"PCR{index}": attestation.pcrs[index].hex() for index in (0, 1, 2, 16)}
+    kms = configuration.kms
+    return rows | {
+        "configuration": configuration.digest().hex(),
+        "insecure settings": list(configuration.insecure),
+        "vault key": None if kms is None else kms.key_arn,
+    }
+
+
+def _warnings(audited: Audited) -> tuple[str, ...]:
+    found = [
+        f"{name} registered anew after it answered: the keys are the same, which image used them then is not shown"
+        for name in audited.registered_later
+    ]
+    for holder in audited.holders:
+        if holder.configuration.insecure:
+            settings = ", ".join(holder.configuration.insecure)
+            found.append(f"{holder.voucher.name} runs with {settings}")
+    return tuple(found)
+
+
+def _time(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,4 +1,5 @@
-"""Writes the hashed lock files in `locks/`: one for what runs, one for what builds, one for tests, one for lint.
+"""Writes the hashed lock files in `locks/`: one for what runs, one for what builds, one for tests, one for lint,
+one for fuzzing.
 
 Run it after changing a dependency: `make lock`. The files hold versions and hashes and no host name, so that they
 install from whatever index the reader's pip is set up for.

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cipherkeep"
 VENV = ROOT / ".venv"
 DISTRIBUTIONS = ("attestation", "wire", "enclave", "host")
-PROFILES = {"demo": ("runtime", "build"), "test": ("test",), "lint": ("lint",)}
+PROFILES = {"demo": ("runtime", "build"), "test": ("test", "fuzz"), "lint": ("lint",), "fuzz": ("fuzz",)}
 THIRD_PARTY = ROOT / "tests" / "thirdparty"
 
 # Expected seconds on two cores with nothing cached: measured, and shown beside the elapsed time.

@@ -489,6 +489,142 @@ RULES: dict[str, Rule] = {
         hint="The signature lies beside the policy, in a file with the same name and .sig at its end.",
         source="docs of the command",
     ),
+    # --- eif: enclave images ---
+    "eif.size": Rule(
+        "A file is too short for an enclave image, or larger than is ever read.",
+        hint="Something else than an image was given, or only the beginning of one.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.magic": Rule(
+        "A file does not begin as an enclave image does.",
+        hint="Something else than an image was given: a kernel, an archive, a container image.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.version": Rule(
+        "An enclave image is of another version than 4.",
+        hint="Build it again with current tools: versions before 4 order their sections otherwise.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.flags": Rule(
+        "An enclave image has a flag that is not known.",
+        hint="No tool that follows the format writes this: suspect whoever made it.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.section_count": Rule(
+        "An enclave image has fewer than 3 sections, or more than 32.",
+        hint="No tool that follows the format writes this: suspect whoever made it.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.reserved": Rule(
+        "A field of an enclave image that is reserved or unused is not zero.",
+        hint="No tool that follows the format writes this: suspect whoever made it.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.overlap": Rule(
+        "A section of an enclave image begins inside another, or before the one in front of it.",
+        hint="One reader would measure other bytes than another loads: suspect an attack.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.gap": Rule(
+        "An enclave image has bytes between its sections, which nothing measures.",
+        hint="Something may be hidden there: suspect an attack.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.beyond_file": Rule(
+        "A section of an enclave image ends after the file.",
+        hint="The file was cut on the way: fetch it again.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.trailing": Rule(
+        "Bytes follow the last section of an enclave image.",
+        hint="Something was appended, which nothing measures: suspect an attack.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.section_header": Rule(
+        "A section's own header says something else than the table in front of the image.",
+        hint="One reader would measure other bytes than another loads: suspect an attack.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.section_type": Rule(
+        "An enclave image has a section of an unknown type.",
+        hint="No tool that follows the format writes this: suspect whoever made it.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.order": Rule(
+        "The sections of an enclave image do not stand in the order in which they are measured.",
+        hint="Kernel, command line, ramdisks; the metadata after the command line, the signature last.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.duplicate": Rule(
+        "An enclave image has a section twice that may stand there once.",
+        hint="One reader would take the first, another the last: suspect an attack.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.missing": Rule(
+        "An enclave image lacks its kernel, its command line or a ramdisk.",
+        hint="No tool that follows the format writes this: suspect whoever made it.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.empty": Rule(
+        "The kernel or a ramdisk of an enclave image is empty.",
+        hint="No tool that follows the format writes this: suspect whoever made it.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.section_size": Rule(
+        "Command line, metadata or signature of an enclave image are larger than is ever read.",
+        hint="No tool that follows the format writes this: suspect whoever made it.",
+        source="limits of this project",
+    ),
+    "eif.truncated": Rule(
+        "An enclave image ends inside a section, or changed while it was read.",
+        hint="The file was cut on the way, or is still being written: fetch it again.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.crc": Rule(
+        "The checksum of an enclave image is not that of its bytes.",
+        hint="The file was damaged on the way: fetch it again. A checksum proves nothing against an attacker.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.metadata": Rule(
+        "The metadata of an enclave image is not one JSON object.",
+        hint="Nothing measures it and nothing depends on it, but a reader could be attacked with it.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.signature_form": Rule(
+        "The signature section of an enclave image is not one certificate and one COSE_Sign1 over PCR0.",
+        hint="No tool that follows the format writes this: suspect whoever made it.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.signature_certificate": Rule(
+        "The signing certificate of an enclave image is not exactly one X.509 certificate in PEM.",
+        hint="Leave chains and comments out of the file that the image is signed with.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.signature_key": Rule(
+        "The key of an image's signing certificate does not fit the algorithm of the signature.",
+        hint="Sign with a key on P-256, P-384 or P-521.",
+        source="RFC 9053 §2.1",
+    ),
+    "eif.signature_pcr": Rule(
+        "An enclave image is signed over another PCR0 than its own.",
+        hint="The image was changed after it was signed, or the signature is another image's: suspect an attack.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.signature": Rule(
+        "An enclave image is not signed by the key of its signing certificate.",
+        hint="Whoever put the certificate there does not hold its key: suspect an attack.",
+        source="RFC 9052 §4.4",
+    ),
+    "eif.differs": Rule(
+        "Two enclave images have different measurements.",
+        hint="The table says which part differs: build again from the same commit with the same tools.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
+    "eif.ambiguous": Rule(
+        "Two enclave images have equal measurements and different parts.",
+        hint="Bytes were moved across a boundary that nothing measures: do not run the one that you did not build.",
+        source="AWS Nitro Enclaves, image format, version 4",
+    ),
     # --- batch: lines of the auditor's command ---
     "batch.size": Rule(
         "A line of a batch is longer than is ever read.",
@@ -1249,6 +1385,11 @@ RULES: dict[str, Rule] = {
         "A request is not in the inbox of its block.",
         hint="Only what the chain accepted is answered: send it as a transaction.",
         source="design, section 3",
+    ),
+    "answer.material": Rule(
+        "The answer to a key generation does not name the key's public material as it must.",
+        hint="Nothing honest makes this: compare the versions of the software, then suspect whoever signed it.",
+        source="design, decision 5",
     ),
     "answer.outcome": Rule(
         "An answer must have a result or a refusal, not both and not neither.",

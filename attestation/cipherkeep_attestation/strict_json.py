@@ -12,9 +12,11 @@ from typing import Any
 
 DEPTH = 32  # nested arrays and objects; a node's deepest answer has about ten
 
-# A text is passed over as one piece, so that brackets inside it do not count. An unfinished text ends the scan: the
-# parser refuses it.
-_PIECE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+# Brackets inside texts do not count. An unfinished text reaches to the end, so that each byte is looked at once: the
+# parser refuses it. Runs of plain characters are one step each, since texts of others are long.
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_OPEN, _CLOSE = b"[{", b"]}"
+_NO_BRACKETS = bytes(set(range(256)) - set(_OPEN + _CLOSE))
 
 
 def loads(data: bytes, *, depth: int = DEPTH) -> Any:
@@ -25,13 +27,12 @@ def loads(data: bytes, *, depth: int = DEPTH) -> Any:
 
 def _check_depth(data: bytes, most: int) -> None:
     open_ = 0
-    for piece in _PIECE.finditer(data):
-        first = piece.group()[0]
-        if first in b"[{":
+    for bracket in _TEXT.sub(b"", data).translate(None, _NO_BRACKETS):
+        if bracket in _OPEN:
             open_ += 1
             if open_ > most:
                 raise ValueError(f"nested deeper than {most}")
-        elif first in b"]}":
+        else:
             open_ -= 1
 
 

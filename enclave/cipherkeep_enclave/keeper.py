@@ -17,13 +17,14 @@ from cipherkeep_attestation.errors import EvidenceError, Malformed
 from cipherkeep_attestation.statements.answer import Core
 from cipherkeep_attestation.statements.configuration import Configuration
 from cipherkeep_attestation.statements.layout import InboxEntry
+from cipherkeep_attestation.statements.material import Material
 from cipherkeep_attestation.statements.registration import Claims, Registration
 from cipherkeep_attestation.statements.request import KEYGEN, Keygen, PublicDecrypt, UserDecrypt
 from cipherkeep_wire.errors import ServiceError
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from cipherkeep_enclave.engine import Material, MaterialFolder
+from cipherkeep_enclave.engine import MaterialFolder
 from cipherkeep_enclave.engine import keys as engine
 from cipherkeep_enclave.ledger import Ledger
 from cipherkeep_enclave.ledger.inboxes import ShownInbox

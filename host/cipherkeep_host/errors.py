@@ -293,10 +293,6 @@ HOST_RULES: dict[str, HostRule] = {
         "A generated key has other parameters than its statement names.",
         hint="Suspect the party: its enclave does not make such answers.",
     ),
-    "fhevm.answer_material": HostRule(
-        "The list of public material in an answer is malformed.",
-        hint="Compare the versions of enclave and contract.",
-    ),
     "fhevm.answer_value": HostRule(
         "A decrypted value does not fit its type.",
         hint="Suspect the party: its enclave does not make such answers.",

@@ -16,7 +16,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import structlog
 import uvicorn
 from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.transport import Address, TransportError
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -227,3 +227,19 @@ def problem(error: HostError, status: int) -> JSONResponse:
     """How a refusal travels over HTTP: its code, sentence, hint and detail."""
     body = {"code": error.code, "sentence": error.sentence, "hint": error.hint, "detail": error.detail}
     return JSONResponse(body, status)
+
+
+def refusal_handlers(
+    statuses: Mapping[str, int], refused: Counter
+) -> dict[type[HostError], Callable[[Request, Exception], Awaitable[Response]]]:
+    """Exception handlers of an application: a `HostError` is counted by its code and answered with the code's status.
+
+    500 for a code that has none in `statuses`.
+    """
+
+    async def refuse(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HostError)
+        refused.labels(error.code).inc()
+        return problem(error, statuses.get(error.code, 500))
+
+    return {HostError: refuse}

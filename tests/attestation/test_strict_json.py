@@ -52,3 +52,9 @@ def test_the_bound_is_exact() -> None:
     assert strict_json.loads(b"[" + b"[]," * 100 + b"[]]") is not None
     with pytest.raises(ValueError, match="nested"):
         strict_json.loads(b"[" * 33 + b"]" * 33)
+
+
+def test_an_unfinished_text_is_looked_at_once() -> None:
+    """A million escaped quotes behind one that nothing closes take no longer than a million other characters."""
+    with pytest.raises(ValueError, match="Unterminated"):
+        strict_json.loads(b'["' + b'\\"' * 1_000_000)

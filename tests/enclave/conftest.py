@@ -1,4 +1,4 @@
-"""Test keys for the enclave's tests: one cached key set stands for every key, so that no test waits for one."""
+"""What the enclave's tests share: the emulators it needs, and one cached key set that stands for every key."""
 
 from __future__ import annotations
 
@@ -10,12 +10,35 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from cipherkeep_attestation.statements.material import PUBLIC_KEY, SERVER_KEY
 from cipherkeep_enclave.engine import keys as engine
 
 import tfhers
 from tests.enclave.harness import World
+from tests.host.emulated.processes import KmsClient, kms_process, new_state, short_folder
 
 _SOURCE = Path(__file__).parents[2] / "tfhers" / "tests" / "insecure_keys.py"
+
+
+@pytest.fixture(scope="module")
+def state() -> Iterator[Path]:
+    """A state folder with an emulated root."""
+    with new_state() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def service(state: Path) -> Iterator[KmsClient]:
+    """A running emulated KMS."""
+    with short_folder() as place, kms_process(state, place) as (client, _):
+        yield client
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path leaves room for the names of unix sockets."""
+    with short_folder() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +60,8 @@ def cached_engine(insecure_keys: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     seed = sys.modules["insecure_keys"].SEED
 
     def material(_seed: object, _parameters: str) -> Iterator[tuple[str, bytes]]:
-        yield engine.PUBLIC_KEY, tfhers.ClientKey.from_seed(seed).compact_public_key()
-        yield engine.SERVER_KEY, b"a server key, shortened"
+        yield PUBLIC_KEY, tfhers.ClientKey.from_seed(seed).compact_public_key()
+        yield SERVER_KEY, b"a server key, shortened"
 
     monkeypatch.setattr(engine, "seed", lambda secret, *, salt, info: tfhers.Seed.from_bytes(seed))
     monkeypatch.setattr(engine, "public_material", material)

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,25 +20,7 @@ from cipherkeep_wire.errors import ServiceError
 
 from tests.enclave.booted import enclave, with_key
 from tests.enclave.harness import World
-from tests.host.emulated.processes import KmsClient, kms_process, new_state, short_folder
-
-
-@pytest.fixture(scope="module")
-def state() -> Iterator[Path]:
-    with new_state() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def service(state: Path) -> Iterator[KmsClient]:
-    with short_folder() as folder, kms_process(state, folder) as (client, _):
-        yield client
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    with short_folder() as folder:
-        yield folder
+from tests.host.emulated.processes import KmsClient
 
 
 @pytest.fixture
@@ -51,10 +32,10 @@ def configuration(tmp_path: Path, service: KmsClient, state: Path) -> Configurat
 
 
 async def test_an_attested_host_reads_the_status(
-    configuration: Configuration, state: Path, run: Path, service: KmsClient
+    configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """Boot, handshake in both directions, mutual TLS, one call; SIGTERM ends it with 0 and JSON was all it logged."""
-    async with enclave(configuration, state, run, service.socket_path) as running:
+    async with enclave(configuration, state, folder, service.socket_path) as running:
         await running.listening()
         channel = await running.channel()
         stub = kms_pb2_grpc.KmsStub(channel.grpc)
@@ -70,10 +51,10 @@ async def test_an_attested_host_reads_the_status(
 
 
 async def test_there_are_no_core_dumps(
-    configuration: Configuration, state: Path, run: Path, service: KmsClient
+    configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """The process forbids core dumps."""
-    async with enclave(configuration, state, run, service.socket_path) as running:
+    async with enclave(configuration, state, folder, service.socket_path) as running:
         await running.listening()
         assert core_limits(running.process.pid) == ["0", "0"]
 
@@ -85,10 +66,10 @@ def core_limits(pid: int) -> list[str]:
 
 
 async def test_the_host_must_expect_this_configuration(
-    configuration: Configuration, state: Path, run: Path, service: KmsClient
+    configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """Whoever demands another PCR16 does not talk to this enclave."""
-    async with enclave(configuration, state, run, service.socket_path) as running:
+    async with enclave(configuration, state, folder, service.socket_path) as running:
         await running.listening()
         with pytest.raises(EvidenceError) as refusal:
             await running.channel(running.initiators(pcr16=bytes(48)))
@@ -96,27 +77,27 @@ async def test_the_host_must_expect_this_configuration(
 
 
 async def test_a_host_of_other_measurements_is_refused(
-    configuration: Configuration, state: Path, run: Path, service: KmsClient
+    configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """With host measurements in the configuration, a document of the right root is not enough."""
     pinned = with_key(
         replace(configuration, host_measurements=(bytes(32),), insecure=("insecure_allow_all",)), service, state
     )
-    async with enclave(pinned, state, run, service.socket_path) as running:
+    async with enclave(pinned, state, folder, service.socket_path) as running:
         await running.listening()
         with pytest.raises(ServiceError):
             await running.channel(running.initiators(attestor=HostAttestor(state)))
 
 
 async def test_a_configured_host_is_let_in(
-    configuration: Configuration, state: Path, run: Path, service: KmsClient
+    configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """A host whose PCR4 and PCR7 are configured needs no insecure setting."""
     known = hashlib.sha256(cbor.encode({index: BOOT[index] for index in (4, 7)})).digest()
     pinned = with_key(
         replace(configuration, host_measurements=(known,), insecure=("insecure_allow_all",)), service, state
     )
-    async with enclave(pinned, state, run, service.socket_path) as running:
+    async with enclave(pinned, state, folder, service.socket_path) as running:
         await running.listening()
         channel = await running.channel(running.initiators(attestor=HostAttestor(state)))
         status = await kms_pb2_grpc.KmsStub(channel.grpc).Status(pb.StatusRequest())
@@ -125,26 +106,26 @@ async def test_a_configured_host_is_let_in(
 
 
 async def test_a_debug_enclave_does_not_come_up(
-    configuration: Configuration, state: Path, run: Path, service: KmsClient
+    configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """With a PCR0 of zeros the host reads the memory: nothing secret may ever be in it."""
-    async with enclave(configuration, state, run, service.socket_path, pcr0=bytes(48)) as running:
+    async with enclave(configuration, state, folder, service.socket_path, pcr0=bytes(48)) as running:
         assert await running.ended() == 1
         assert "debug mode" in running.log.read_text()
 
 
 @pytest.mark.parametrize("handed", [b"", b"\xa0", b"\xff" * 100])
 async def test_bytes_that_are_no_configuration_do_not_boot(
-    handed: bytes, configuration: Configuration, state: Path, run: Path, service: KmsClient
+    handed: bytes, configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """What does not decode is not measured: the enclave ends and says why."""
-    async with enclave(configuration, state, run, service.socket_path, handed=handed) as running:
+    async with enclave(configuration, state, folder, service.socket_path, handed=handed) as running:
         assert await running.ended() == 1
         assert "boot.failed" in running.log.read_text()
 
 
 async def test_clear_text_storage_is_refused(
-    configuration: Configuration, state: Path, run: Path, service: KmsClient
+    configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """A configuration without a key service is refused by name."""
     bare = replace(
@@ -152,18 +133,18 @@ async def test_clear_text_storage_is_refused(
         kms=None,
         insecure=("insecure_allow_all", "insecure_any_host_measurement", "insecure_cleartext"),
     )
-    async with enclave(bare, state, run, service.socket_path) as running:
+    async with enclave(bare, state, folder, service.socket_path) as running:
         assert await running.ended() == 1
         assert "insecure_cleartext" in running.log.read_text()
 
 
 async def test_an_enclave_is_killed_and_boots_again(
-    configuration: Configuration, state: Path, run: Path, service: KmsClient
+    configuration: Configuration, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """kill -9 leaves nothing in the way of the next boot, which is another boot with another nonce."""
     seen = []
     for _ in range(2):
-        async with enclave(configuration, state, run, service.socket_path) as running:
+        async with enclave(configuration, state, folder, service.socket_path) as running:
             await running.listening()
             channel = await running.channel()
             status = await kms_pb2_grpc.KmsStub(channel.grpc).Status(pb.StatusRequest())

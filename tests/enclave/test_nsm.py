@@ -20,16 +20,9 @@ from cipherkeep_host.emulated.pki import emulated_root
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.host.emulated.processes import PCRS, new_state, nsm_process, short_folder
+from tests.host.emulated.processes import PCRS, nsm_process, short_folder
 
 ZERO = bytes(48)
-
-
-@pytest.fixture(scope="module")
-def state() -> Iterator[Path]:
-    """A state folder with an emulated root."""
-    with new_state() as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,6 @@ from cipherkeep_wire import kms_pb2_grpc
 from cipherkeep_wire.errors import RemoteError, remote_error
 
 from tests.enclave.harness import INSTANCE, TERMS, World
-from tests.host.emulated.processes import short_folder
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with short_folder() as path:
-        yield path
 
 
 @pytest_asyncio.fixture

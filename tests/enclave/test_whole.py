@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,27 +24,9 @@ from cipherkeep_wire import kms_pb2_grpc
 import tfhers
 from tests.enclave.booted import Enclave, enclave, with_key
 from tests.enclave.harness import INSTANCE, TERMS, Shown, World
-from tests.host.emulated.processes import PCRS, KmsClient, kms_process, new_state, short_folder
+from tests.host.emulated.processes import PCRS, KmsClient
 
 INSECURE = ("insecure_allow_all", "insecure_any_host_measurement")
-
-
-@pytest.fixture(scope="module")
-def state() -> Iterator[Path]:
-    with new_state() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def service(state: Path) -> Iterator[KmsClient]:
-    with short_folder() as folder, kms_process(state, folder) as (client, _):
-        yield client
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    with short_folder() as folder:
-        yield folder
 
 
 @dataclass
@@ -140,12 +121,12 @@ def made(tmp_path: Path, state: Path, service: KmsClient) -> Connector:
 
 
 async def test_from_boot_to_answers_and_back_after_a_kill(
-    tmp_path: Path, state: Path, run: Path, service: KmsClient
+    tmp_path: Path, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """A key is made, a value decrypted, the enclave killed; the next boot opens the vault and repeats the core."""
     host = made(tmp_path, state, service)
     world = host.world
-    async with enclave(host.configuration, state, run, service.socket_path) as running:
+    async with enclave(host.configuration, state, folder, service.socket_path) as running:
         channel = await host.connect(running)
         await host.bring_up()
 
@@ -183,7 +164,7 @@ async def test_from_boot_to_answers_and_back_after_a_kill(
         await running.ended()
         await channel.close()
 
-    async with enclave(host.configuration, state, run, service.socket_path) as running:
+    async with enclave(host.configuration, state, folder, service.socket_path) as running:
         channel = await host.connect(running)
         await host.bring_up()
         again = await host.answer(asked, packed)
@@ -195,7 +176,7 @@ async def test_from_boot_to_answers_and_back_after_a_kill(
 
 
 async def test_a_kill_while_a_key_is_made_loses_nothing(
-    tmp_path: Path, state: Path, run: Path, service: KmsClient
+    tmp_path: Path, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """kill -9 in the middle of a generation: the next boot opens the vault of before and makes the key it was asked."""
     host = made(tmp_path, state, service)
@@ -203,7 +184,7 @@ async def test_a_kill_while_a_key_is_made_loses_nothing(
     statement = world.governance.keygen(TERMS)
     world.govern(statement)
     (asked,) = world.ask(Keygen(statement))
-    async with enclave(host.configuration, state, run, service.socket_path) as running:
+    async with enclave(host.configuration, state, folder, service.socket_path) as running:
         channel = await host.connect(running)
         await host.bring_up()
         status = await host.stub.Status(pb.StatusRequest())
@@ -217,7 +198,7 @@ async def test_a_kill_while_a_key_is_made_loses_nothing(
         with pytest.raises(grpc.aio.AioRpcError):
             await making
         await channel.close()
-    async with enclave(host.configuration, state, run, service.socket_path) as running:
+    async with enclave(host.configuration, state, folder, service.socket_path) as running:
         channel = await host.connect(running)
         await host.bring_up()
         answer = await host.answer(asked)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,14 +16,6 @@ from cipherkeep_host.errors import HostError
 from cipherkeep_wire.transport import Address
 from prometheus_client import CollectorRegistry, Counter
 from starlette.applications import Starlette
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for unix sockets."""
-    made = Path(tempfile.mkdtemp(prefix="ck-", dir="/tmp"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
 
 
 async def test_both_pages_are_served_on_a_socket_and_on_loopback(folder: Path) -> None:

@@ -380,7 +380,11 @@ class SimulatedChain:
         other.validators = self.drafts[height].validators if height < self.height else self.validators
         return other
 
-    def forge(
+    def forge(self, **how: Any) -> bytes:
+        """The bytes of a block that `forge_draft` makes."""
+        return self.forge_draft(**how).encode()
+
+    def forge_draft(
         self,
         *,
         height: int | None = None,
@@ -389,8 +393,8 @@ class SimulatedChain:
         votes: Sequence[int] | None = None,
         before: Edit | None = None,
         after: Edit | None = None,
-    ) -> bytes:
-        """The bytes of a block (the next, or one already made) with changes. The chain itself goes on unchanged.
+    ) -> Draft:
+        """A block (the next, or one already made) with changes. The chain itself goes on unchanged.
 
         `header` fields, `validators` (the header names them unless it says otherwise) and `before` come
         before the commit is made and signed, with `votes` as flags; `after` changes whatever it likes behind
@@ -409,7 +413,7 @@ class SimulatedChain:
         draft.seal(votes)
         if after is not None:
             after(draft)
-        return draft.encode()
+        return draft
 
     def draft(self, at: datetime | None = None) -> Draft:
         """The next block before anybody signed it."""

@@ -86,6 +86,7 @@ class World:
         Fhevm.create(ContractState(block, instance), self.governance.genesis.encode())
         self.state.commit(block, time=Timestamp.of(START), chain_id=CHAIN_ID, genesis_hash=b"")
         self.key_id = b""
+        self.keygen = Keygen(b"")  # the request that the newest key came from
         self.block()
 
     # --- blocks ---
@@ -197,9 +198,12 @@ class World:
     def generate(self, terms: KeyTerms = TERMS) -> bytes:
         statement = self.governance.keygen(terms)
         assert self.govern(statement) == "ok"
-        found = self.ask(Keygen(statement))
+        self.keygen = Keygen(statement)
+        found = self.ask(self.keygen)
         self.block()
-        answers = [party.answer(party.keygen_core(found.id), self.head) for party in self.parties]
+        answers = [
+            party.answer(party.keygen_core(found.id, self.keygen, terms=terms), self.head) for party in self.parties
+        ]
         assert "final" in self.vote(answers)
         return found.id
 

@@ -20,14 +20,18 @@ from cipherkeep_attestation.statements import eip712, fhevm
 from cipherkeep_attestation.statements.answer import Answer, Context, Core, answer_hash
 from cipherkeep_attestation.statements.configuration import Configuration, Genesis, KeyService
 from cipherkeep_attestation.statements.governance import KeyTerms
+from cipherkeep_attestation.statements.material import PUBLIC_KEY, SERVER_KEY, GeneratedKey, Material
 from cipherkeep_attestation.statements.registration import Claims, Registration
-from cipherkeep_attestation.statements.request import KEYGEN, PublicDecrypt, UserDecrypt
+from cipherkeep_attestation.statements.request import KEYGEN, Keygen, PublicDecrypt, UserDecrypt
 
 from tests.simulators.attestation import PCRS, Draft, SimulatedPlatform
 from tests.simulators.coprocessor import TERMS, address, secp256k1
 from tests.simulators.governance import ed25519, public
 
-MATERIAL = [["public_key", bytes(31) + b"\1", 33_018], ["server_key", bytes(31) + b"\2", 60_000_000]]
+MATERIAL = (
+    Material(PUBLIC_KEY, bytes(31) + b"\1", 33_018, bytes(31) + b"\3"),
+    Material(SERVER_KEY, bytes(31) + b"\2", 60_000_000, bytes(31) + b"\4"),
+)
 
 
 def configuration(
@@ -149,12 +153,19 @@ class SimulatedParty:
         core = Core(identity, asked.operation, asked.key_id, digests, None, result, signatures)
         return replace(core, **other)
 
-    def keygen_core(self, identity: bytes, parameters: str = TERMS.parameters, **other: Any) -> Core:
-        """The core of an answer to a key generation."""
-        struct = fhevm.key_generation(bytes(32), identity, [(0, b"server"), (1, b"public")])
-        signatures = {"eip712": eip712.sign(TERMS.decryption.digest(struct), self.signing)}
-        result = {"parameters": parameters, "material": [list(row) for row in MATERIAL]}
-        return replace(Core(identity, KEYGEN, identity, (), None, result, signatures), **other)
+    def keygen_core(
+        self,
+        identity: bytes,
+        asked: Keygen,
+        material: Sequence[Material] = MATERIAL,
+        terms: KeyTerms = TERMS,
+        **other: Any,
+    ) -> Core:
+        """The core of an answer to a key generation; `other` replaces fields behind the signature."""
+        made = GeneratedKey(terms.parameters, tuple(material))
+        struct = made.struct_hash(preparation=hashlib.sha256(asked.statement).digest(), key_id=identity)
+        signatures = {"eip712": eip712.sign(terms.decryption.digest(struct), self.signing)}
+        return replace(Core(identity, KEYGEN, identity, (), None, made.to_map(), signatures), **other)
 
     def refusal_core(self, identity: bytes, asked: PublicDecrypt | UserDecrypt, code: str) -> Core:
         """The core of a refusal."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from cipherkeep_attestation.cli.document_batch import FORMAT, judge_lines
-from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_file
+from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_head
 from cipherkeep_attestation.cli.output import ACCEPTED, Printer, Section, Verdict, show
 from cipherkeep_attestation.cli.policy import load_configuration, load_policy
 from cipherkeep_attestation.cli.roots import trust_root
@@ -101,7 +101,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     found = load_policy(arguments.policy, arguments.policy_key, notes)
     if nonce is None and found.nonce_demanded:
         raise UsageError("the policy demands a nonce: --nonce HEX")
-    data = read_file(arguments.file, LIMIT + 1)
+    data = read_head(arguments.file, LIMIT + 1)
 
     configuration = None if arguments.config is None else load_configuration(arguments.config)
     if configuration is not None:
@@ -274,7 +274,7 @@ def _configuration_warnings(configuration: Configuration) -> list[str]:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    data = read_file(arguments.file, LIMIT + 1)
+    data = read_head(arguments.file, LIMIT + 1)
     document = decode(data, expected=None, unknown_fields="ignore")
     if arguments.json:
         sys.stdout.write(json.dumps({"judged": False, **_shown(document)}, indent=2) + "\n")

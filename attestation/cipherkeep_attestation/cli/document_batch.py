@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_file
+from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_head
 from cipherkeep_attestation.cli.output import run_batch
 from cipherkeep_attestation.cli.roots import trust_root
 from cipherkeep_attestation.nitro.document import LIMIT, MOST_PCRS, PCR_BYTES
@@ -53,7 +53,7 @@ def judge_lines(source: str) -> int:
         document = fields["document"]
         if document == "-":
             raise UsageError("document is a path")
-        attestation = verify(read_file(document, LIMIT + 1), root=roots[name], policy=policy, at=at)
+        attestation = verify(read_head(document, LIMIT + 1), root=roots[name], policy=policy, at=at)
         mode = ", debug mode" if attestation.debug else ""
         return f"enclave {attestation.module_id}{mode}, holds until {attestation.not_after:%Y-%m-%dT%H:%M:%SZ}{note}"
 

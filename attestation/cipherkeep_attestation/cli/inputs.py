@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 from datetime import UTC, datetime
+from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,26 +26,33 @@ class NotJsonError(ValueError):
     """A text is not the one JSON value that was expected."""
 
 
-def read_file(path: str | Path, limit: int = 16 * MIB) -> bytes:
-    """The content of a regular file of at most `limit` bytes; of the standard input for `-`.
+def open_file(path: str | Path) -> FileIO:
+    """A regular file, unbuffered. UsageError for one that is missing, or a device, pipe or folder: they may never end."""
+    try:
+        # Non-blocking: opening a pipe that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {_reason(error)}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UsageError(f"cannot read {path}: not a regular file")
+    return FileIO(descriptor, "r")
 
-    UsageError for a file that is missing, larger, or a device, pipe or folder (which might never end).
-    """
+
+def read_head(path: str | Path, most: int) -> bytes:
+    """The first `most` bytes of a regular file, or of the standard input for `-`; whoever judges them knows the limit."""
     if str(path) == "-":
-        content = sys.stdin.buffer.read(limit + 1)
-    else:
+        return sys.stdin.buffer.read(most)
+    with BufferedReader(open_file(path)) as stream:
         try:
-            # Non-blocking: opening a pipe that nobody writes to would wait for ever.
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except (OSError, ValueError) as error:
+            return stream.read(most)
+        except OSError as error:
             raise UsageError(f"cannot read {path}: {_reason(error)}") from None
-        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise UsageError(f"cannot read {path}: not a regular file")
-            try:
-                content = stream.read(limit + 1)
-            except OSError as error:
-                raise UsageError(f"cannot read {path}: {_reason(error)}") from None
+
+
+def read_file(path: str | Path, limit: int = 16 * MIB) -> bytes:
+    """The content of a regular file of at most `limit` bytes; of the standard input for `-`. UsageError otherwise."""
+    content = read_head(path, limit + 1)
     if len(content) > limit:
         raise UsageError(f"cannot read {path}: larger than {limit} bytes")
     return content
@@ -79,13 +87,16 @@ def moment(text: str, what: str = "--at") -> datetime:
     raise UsageError(f"{what}: not a time like 2026-07-01T12:00:00Z: {text[:40]}")
 
 
-def strict_json(text: str | bytes) -> Any:
-    """One JSON value: no duplicate names, no floats, no NaN, UTF-8. `NotJsonError` with a reason otherwise."""
+def strict_json(text: str | bytes, *, floats: bool = False) -> Any:
+    """One JSON value: no duplicate names, no NaN, UTF-8; no floats unless they are asked for.
+
+    `NotJsonError` with a reason otherwise.
+    """
     try:
         return json.loads(
             text.decode() if isinstance(text, bytes) else text,
             object_pairs_hook=_object,
-            parse_float=_no_float,
+            parse_float=float if floats else _no_float,
             parse_constant=_no_float,
         )
     except NotJsonError:

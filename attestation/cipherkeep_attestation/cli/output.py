@@ -15,9 +15,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BufferedReader
 from typing import Any, BinaryIO, TextIO
 
-from cipherkeep_attestation.cli.inputs import MIB, NotJsonError, UsageError, strict_json
+from cipherkeep_attestation.cli.inputs import MIB, NotJsonError, UsageError, open_file, strict_json
 from cipherkeep_attestation.errors import EvidenceError, Malformed
 from cipherkeep_attestation.trace import Check, State
 
@@ -162,11 +163,7 @@ def run_batch(source: str, judge: Judge, *, line_limit: int = MIB, output: TextI
     """
     target = output or sys.stdout
     code = ACCEPTED
-    try:
-        stream = sys.stdin.buffer if source == "-" else open(source, "rb")  # noqa: PTH123, SIM115 - closed below
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {source}: {error.strerror if isinstance(error, OSError) else error}") from None
-    with stream:
+    with sys.stdin.buffer if source == "-" else BufferedReader(open_file(source)) as stream:
         for line in lines(stream, line_limit):
             verdict = _verdict(line, judge, line_limit)
             if not verdict["accepted"]:

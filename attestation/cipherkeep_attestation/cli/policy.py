@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_file
+from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_file, read_head
 from cipherkeep_attestation.cli.output import ACCEPTED, REFUSED, Printer, Section, Verdict, show
 from cipherkeep_attestation.eif import CONFIGURATION_PCR, ZERO_PCR, configuration_pcr
 from cipherkeep_attestation.errors import EvidenceError, Malformed, Untrusted
@@ -73,7 +73,7 @@ def load_policy(path: str, key: str | None, notes: list[str]) -> PolicyFile:
     UsageError for a policy that is not well-formed: nothing can be judged by it. `Untrusted("policy.…")` when it is
     not signed by the key.
     """
-    data = read_file(path, LIMIT + 1)
+    data = read_head(path, LIMIT + 1)
     if key is not None:
         _judge_signature(path, data, key)
     elif Path(path + ".sig").exists():
@@ -87,7 +87,7 @@ def load_policy(path: str, key: str | None, notes: list[str]) -> PolicyFile:
 def load_configuration(path: str) -> Configuration:
     """Read a measured configuration. UsageError for a file that is none."""
     try:
-        return Configuration.decode(read_file(path, MAX_CONFIGURATION + 1))
+        return Configuration.decode(read_head(path, MAX_CONFIGURATION + 1))
     except EvidenceError as error:
         raise UsageError(f"{path} is no configuration: {error}") from None
 
@@ -97,7 +97,7 @@ def _judge_signature(path: str, data: bytes, key: str) -> None:
     signature = Path(path + ".sig")
     if path == "-" or not signature.exists():
         raise Untrusted("policy.unsigned", path)
-    verify_signature(data, read_file(signature, SIGNATURE_LIMIT + 1), public_key=public_key)
+    verify_signature(data, read_head(signature, SIGNATURE_LIMIT + 1), public_key=public_key)
 
 
 def _public_key(key: str) -> bytes:
@@ -118,7 +118,7 @@ def _public_key(key: str) -> bytes:
 
 def _lint(arguments: argparse.Namespace) -> int:
     at = None if arguments.at is None else moment(arguments.at)
-    data = read_file(arguments.file, LIMIT + 1)
+    data = read_head(arguments.file, LIMIT + 1)
     try:
         if arguments.policy_key is not None:
             _judge_signature(arguments.file, data, arguments.policy_key)
@@ -155,7 +155,7 @@ def _init(arguments: argparse.Namespace) -> int:
     pcrs: dict[int, bytes] = {}
     claimed = None
     if arguments.document is not None:
-        document = decode(read_file(arguments.document, DOCUMENT_LIMIT + 1), expected=None)
+        document = decode(read_head(arguments.document, DOCUMENT_LIMIT + 1), expected=None)
         kind, claimed = document.kind, document.timestamp
         wanted = (0, 1, 2, 8, CONFIGURATION_PCR) if kind == "enclave" else (4, 7)
         pcrs = {index: document.pcrs[index] for index in wanted if document.pcrs.get(index, ZERO_PCR) != ZERO_PCR}
@@ -230,7 +230,7 @@ def template(
 
 
 def _sign(arguments: argparse.Namespace) -> int:
-    data = read_file(arguments.file, LIMIT + 1)
+    data = read_head(arguments.file, LIMIT + 1)
     try:
         read_policy(data)
     except EvidenceError as error:

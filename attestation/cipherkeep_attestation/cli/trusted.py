@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, moment, read_file, strict_json
-from cipherkeep_attestation.errors import EvidenceError
-from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot, aws_root
+from cipherkeep_attestation.cli.roots import trust_root
+from cipherkeep_attestation.errors import EvidenceError, Malformed
+from cipherkeep_attestation.nitro.certificate import read_certificate
+from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
 from cipherkeep_attestation.policy import LIMIT as POLICY_LIMIT
 from cipherkeep_attestation.policy import PolicyFile, read_policy
 from cipherkeep_attestation.receipts.trust import (
@@ -78,19 +80,15 @@ def enclave_of(trust: TrustFile, path: str) -> Enclave:
 
 
 def _root(enclave: TrustedEnclave, folder: Path) -> TrustRoot:
-    if enclave.root == "aws":
-        return aws_root()
-    name, text = "named in the trust file", enclave.root.strip()
+    text = enclave.root.strip()
     if not text.startswith(_PEM):
-        data = read_file(folder / enclave.root, 1 << 16)
-        name = enclave.root
-        if not data.lstrip().startswith(_PEM.encode()):
-            return TrustRoot(data, name)
-        text = data.decode("ascii", "replace").strip()
+        return trust_root(text if text == "aws" else str(folder / text))
     try:
-        return TrustRoot(ssl.PEM_cert_to_DER_cert(text), name)
-    except ValueError:
+        data = ssl.PEM_cert_to_DER_cert(text)
+        read_certificate(data)
+    except (ValueError, Malformed):
         raise UsageError("enclave.root: not a certificate") from None
+    return TrustRoot(data, "in the trust file")
 
 
 def _policy(enclave: TrustedEnclave, folder: Path) -> PolicyFile | None:

@@ -28,7 +28,7 @@ from cipherkeep_attestation.trace import Trace
 
 GIB = 1 << 30
 LIMIT = 64 * GIB  # bytes of an image; an enclave needs four times as much memory
-CMDLINE_LIMIT = 4096  # bytes; Linux reads 2048 on x86 and 2048 on arm64
+CMDLINE_LIMIT = 4096  # bytes; Linux reads 2048 of them
 METADATA_LIMIT = 256 * 1024  # bytes
 VERSION = 4
 MOST_SECTIONS = 32
@@ -67,7 +67,9 @@ RULES: Mapping[str, str] = MappingProxyType(
         "eif.signature": "the signature is by the certificate's key",
     }
 )
-_LAYOUT = tuple(RULES)[:9]  # rules that have passed once the header is read
+# Rules that have passed once the header is read, and once every section is.
+_TABLE, _SECTIONS = tuple(RULES)[:10], tuple(RULES)[10:18]
+_SIGNATURE = tuple(RULES)[19:]
 
 
 class Stream(Protocol):
@@ -130,12 +132,12 @@ def read_image(stream: Stream, *, size: int, trace: Trace | None = None) -> Imag
     """
     trace = trace or Trace()
     header = _header(stream, size)
-    trace.passes(*_LAYOUT)
+    trace.passes(*_TABLE)
     reader = _Reader(stream, zlib.crc32(header.fields))
     for offset, length in header.places:
         reader.section(offset, length)
     reader.complete()
-    trace.passes(*(code for code in tuple(RULES)[9:18]), "eif.trailing")
+    trace.passes(*_SECTIONS)
     if reader.crc != header.crc:
         raise Malformed("eif.crc", f"{header.crc:08x} in the header, {reader.crc:08x} of the file")
     trace.passes("eif.crc")
@@ -143,11 +145,10 @@ def read_image(stream: Stream, *, size: int, trace: Trace | None = None) -> Imag
     signature = None
     if reader.signature is not None:
         signature = judge_signature(reader.signature, pcr0=pcrs[0])
-        trace.passes(*(code for code in RULES if code.startswith("eif.signature")))
+        trace.passes(*_SIGNATURE)
     else:
-        for code in RULES:
-            if code.startswith("eif.signature"):
-                trace.waives(code, "the image is not signed")
+        for code in _SIGNATURE:
+            trace.waives(code, "the image is not signed")
     pcrs[8] = ZERO_PCR if signature is None else signature.pcr8
     return Image(
         architecture="arm64" if header.arm64 else "x86_64",

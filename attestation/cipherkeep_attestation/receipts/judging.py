@@ -6,7 +6,7 @@ parameters. Everything else is shown:
     light blocks ──► app hash of a header
         ├── record of the request: its digest gives the request's bytes, its id binds them, its state is final
         └── record of each party that answered: the keys that signed
-    answers: signed by those keys, agreeing with what the record says, and, for decryptions, signed as typed data
+    answers: signed by those keys, agreeing with what the record says, and their results signed as typed data
 
 A key is an answered key generation whose statement the governors signed. Whatever does not hold raises
 `EvidenceError`, whose code names the rule.
@@ -14,6 +14,7 @@ A key is an answered key generation whose statement the governors signed. Whatev
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,11 +25,12 @@ from cipherkeep_attestation.chain.light import LightClient, LightRoot
 from cipherkeep_attestation.chain.state import StateProof, verify_present
 from cipherkeep_attestation.errors import Refused, Stale, Untrusted
 from cipherkeep_attestation.statements import answer as answers
-from cipherkeep_attestation.statements import eip712, fhevm, governance, layout, registration, request
+from cipherkeep_attestation.statements import eip712, fhevm, governance, layout, material, registration, request
 from cipherkeep_attestation.statements.answer import Answer, Core
 from cipherkeep_attestation.statements.configuration import Genesis
 from cipherkeep_attestation.statements.governance import KeyTerms
 from cipherkeep_attestation.statements.layout import PartyRecord, RequestRecord
+from cipherkeep_attestation.statements.material import GeneratedKey, Material
 from cipherkeep_attestation.trace import Trace
 
 # Long, because safety comes from two thirds of both sets and from `max_age`, which is judged on the last header.
@@ -81,7 +83,7 @@ class Voucher:
     head_height: int
     configuration: bytes  # SHA-384 of the configuration it registered with
     measurements: bytes | None  # SHA-256 over dCBOR {0: PCR0, 1: PCR1, 2: PCR2} of its registration
-    typed_data: str  # whose typed data its key signed: the struct's name, empty for refusals and key generations
+    typed_data: str  # whose typed data its key signed: the struct's name, empty for refusals
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,6 @@ class Verified:
             (item.handle, fhevm.type_name(item.fhe_type), int.from_bytes(words[32 * at : 32 * at + 32], "big"))
             for at, item in enumerate(self.asked.ciphertexts)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """One piece of a key's public material in a store."""
-
-    kind: str
-    digest: bytes
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +205,11 @@ def verify_key(evidence: Evidence, *, trust: Trust, now: datetime) -> Key:
     asked, core = verified.asked, verified.core
     if not isinstance(asked, request.Keygen) or core.result is None:
         raise Refused("receipt.not_a_key", core.refusal or core.operation)
-    found = cbor.fields(core.result, material=cbor.sequence(cbor.anything, 8, least=1), parameters=cbor.text(96))
+    found = GeneratedKey.of_map(core.result)
     terms = _statement(asked, trust)
-    if found["parameters"] != terms.parameters:
-        raise Refused("receipt.not_a_key", found["parameters"])
-    return Key(verified.id, terms, tuple(map(_material, found["material"])), verified)
+    if found.parameters != terms.parameters:
+        raise Refused("receipt.not_a_key", found.parameters)
+    return Key(verified.id, terms, found.material, verified)
 
 
 def _record(header: Header, evidence: Evidence, trust: Trust) -> RequestRecord:
@@ -257,7 +250,7 @@ def _party(header: Header, shown: Shown | None, index: int, trust: Trust) -> Par
 def _vouch(
     data: bytes, index: int, party: PartyRecord, record: RequestRecord, asked: request.Request, terms: KeyTerms
 ) -> tuple[Answer, Voucher]:
-    if party.evidence_key is None or party.signing_key is None or party.configuration is None:
+    if party.evidence_key is None or party.signing_key is None:
         raise Refused("receipt.party", f"party {index} never registered")
     opened = Answer.open(data, evidence_key=party.evidence_key)
     core = opened.core
@@ -281,15 +274,19 @@ def _vouch(
 
 
 def _typed_data(core: Core, asked: request.Request, terms: KeyTerms, signer: bytes) -> str:
-    """The name of the struct that `signer` signed. A key generation's is over the material's own digests: who holds the
-    material can check it."""
-    if core.result is None or isinstance(asked, request.Keygen):
+    """The name of the struct that `signer` signed; empty for a refusal, which nobody signs as typed data."""
+    if core.result is None:
         return ""
-    handles = [item.handle for item in asked.ciphertexts]
-    if core.key_id != asked.key_id or core.digests != tuple(item.digest for item in asked.ciphertexts):
+    key_id, ciphertexts = (core.id, ()) if isinstance(asked, request.Keygen) else (asked.key_id, asked.ciphertexts)
+    if core.key_id != key_id or core.digests != tuple(item.digest for item in ciphertexts):
         raise Refused("receipt.answer", "the answer is about other ciphertexts")
+    handles = [item.handle for item in ciphertexts]
     signature = cbor.fields(core.signatures, eip712=cbor.raw(eip712.SIGNATURE_LENGTH))["eip712"]
-    if isinstance(asked, request.PublicDecrypt):
+    if isinstance(asked, request.Keygen):
+        name = material.TYPED_DATA
+        preparation = hashlib.sha256(asked.statement).digest()
+        struct = GeneratedKey.of_map(core.result).struct_hash(preparation=preparation, key_id=core.id)
+    elif isinstance(asked, request.PublicDecrypt):
         name = "PublicDecryptVerification"
         words = cbor.fields(core.result, decrypted=cbor.raw(32 * len(handles)))["decrypted"]
         struct = fhevm.public_decryption(handles, words, asked.extra_data)
@@ -314,10 +311,3 @@ def _statement(asked: request.Keygen, trust: Trust) -> KeyTerms:
         raise Refused("receipt.not_a_key", statement.kind)
     terms: KeyTerms = statement.content()
     return terms
-
-
-def _material(value: object) -> Material:
-    if not isinstance(value, list) or len(value) != 3:
-        raise Refused("receipt.material", "a piece of material is [kind, digest, size]")
-    row = {"kind": value[0], "digest": value[1], "size": value[2]}
-    return Material(**cbor.fields(row, kind=cbor.text(32), digest=cbor.raw(32), size=cbor.uint(1 << 40, least=1)))

@@ -44,9 +44,9 @@ REFUSALS: dict[str, str] = {
 class Core:
     """What was decided about one request. Exactly one of `refusal` and `result` is set.
 
-    `result`: for `keygen` {"parameters": text, "material": [[kind, SHA-256, size], …]}; for `public_decrypt`
-    {"decrypted": ABI words}; for `user_decrypt` {"payload": bytes}. `signatures` maps a scheme to the party's signature
-    over typed data ("eip712": 65 bytes); empty with a refusal.
+    `result`: for `keygen` {"parameters": text, "material": [[kind, SHA-256, size, typed-data digest], …]} (`material`);
+    for `public_decrypt` {"decrypted": ABI words}; for `user_decrypt` {"payload": bytes}. `signatures` maps a scheme to
+    the party's signature over typed data ("eip712": 65 bytes); empty with a refusal.
     """
 
     id: bytes

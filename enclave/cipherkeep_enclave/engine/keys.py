@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from cipherkeep_attestation.statements.material import PUBLIC_KEY, SERVER_KEY
 
 import tfhers
-
-PUBLIC_KEY, SERVER_KEY = "public_key", "server_key"
-MATERIAL = (PUBLIC_KEY, SERVER_KEY)
-TYPED_DATA_KINDS = {SERVER_KEY: 0, PUBLIC_KEY: 1}  # KeyDigest.keyType of fhEVM's typed data
-_SEPARATOR = b"PDAT_KEY"  # of fhEVM's digests over public keys (SHAKE-256, 32 bytes)
 
 
 class NotPackedError(Exception):
@@ -20,21 +15,6 @@ class NotPackedError(Exception):
 
 class WrongTypeError(Exception):
     """A ciphertext holds another type than was said."""
-
-
-@dataclass(frozen=True, slots=True)
-class Material:
-    """One part of a key's public material: its fingerprints and its size in bytes."""
-
-    kind: str
-    sha256: bytes
-    size: int
-    shake256: bytes  # as fhEVM's typed data names it
-
-    @classmethod
-    def of(cls, kind: str, data: bytes) -> Material:
-        """Measure public material."""
-        return cls(kind, hashlib.sha256(data).digest(), len(data), hashlib.shake_256(_SEPARATOR + data).digest(32))
 
 
 def known_parameters(name: str) -> bool:
@@ -53,9 +33,9 @@ def secret_key(seed: tfhers.Seed, parameters: str) -> tfhers.ClientKey:
 
 
 def public_material(seed: tfhers.Seed, parameters: str) -> Iterator[tuple[str, bytes]]:
-    """The public material of a seed's key, by kind; takes seconds and holds one part at a time (the server key: 50 MB).
+    """The public material of a seed's key: all `KINDS` in their order; the same seed gives the same bytes.
 
-    The same seed gives the same bytes.
+    Takes seconds and holds one part at a time (the server key: 50 MB).
     """
     key_set = tfhers.KeySet.from_seed(seed, parameters=parameters)
     yield PUBLIC_KEY, key_set.compact_public_key()

@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cipherkeep_enclave.engine.keys import Material
+from cipherkeep_attestation.statements.material import Material
 
 
 class MaterialFolder:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 
-from cipherkeep_attestation.statements import fhevm
 from cipherkeep_attestation.statements.answer import Core
 from cipherkeep_attestation.statements.governance import INSECURE_ALLOW_ALL, KeyTerms
+from cipherkeep_attestation.statements.material import GeneratedKey
 from cipherkeep_attestation.statements.request import KEYGEN, Keygen
 
 from cipherkeep_enclave.engine import MaterialFolder
@@ -65,17 +65,14 @@ def core(record: KeyRecord, vault: Vault) -> Core:
 
     `prepKeygenId` is the SHA-256 of the governance statement: what prepared this key.
     """
-    digests = [(engine.TYPED_DATA_KINDS[part.kind], part.shake256) for part in record.material]
-    struct = fhevm.key_generation(record.statement, record.key_id, sorted(digests))
+    made = GeneratedKey(record.terms.parameters, record.material)
+    struct = made.struct_hash(preparation=record.statement, key_id=record.key_id)
     return Core(
         id=record.key_id,
         operation=KEYGEN,
         key_id=record.key_id,
         digests=(),
         refusal=None,
-        result={
-            "material": [[part.kind, part.sha256, part.size] for part in record.material],
-            "parameters": record.terms.parameters,
-        },
+        result=made.to_map(),
         signatures={"eip712": vault.identity.sign_typed(record.terms.decryption.digest(struct))},
     )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from cipherkeep_attestation import cbor
-from cipherkeep_attestation.errors import Malformed
 from cipherkeep_attestation.statements.governance import KeyTerms
-
-from cipherkeep_enclave.engine import Material
+from cipherkeep_attestation.statements.material import Material
 
 ROOT_LABEL = "cipherkeep/vault-root/v1"
 KEY_LABEL = "cipherkeep/key-record/v1"
@@ -62,7 +59,7 @@ class KeyRecord:
                 "instance": self.instance,
                 "key_id": self.key_id,
                 "label": KEY_LABEL,
-                "material": [[part.kind, part.sha256, part.size, part.shake256] for part in self.material],
+                "material": [part.to_row() for part in self.material],
                 "statement": self.statement,
                 "terms": self.terms.to_map(),
             }
@@ -83,18 +80,5 @@ class KeyRecord:
         )
         del found["label"]
         found["terms"] = KeyTerms.of_map(found["terms"])
-        found["material"] = tuple(map(_material, found["material"]))
+        found["material"] = tuple(map(Material.of_row, found["material"]))
         return cls(**found)
-
-
-def _material(row: Any) -> Material:
-    if type(row) is not list or len(row) != 4:
-        raise Malformed("encoding.schema", "material is [kind, SHA-256, size, SHAKE-256]")
-    found = cbor.fields(
-        dict(zip(("kind", "sha256", "size", "shake256"), row, strict=True)),
-        kind=cbor.text(32),
-        sha256=cbor.raw(32),
-        size=cbor.uint(1 << 40, least=1),
-        shake256=cbor.raw(32),
-    )
-    return Material(**found)

@@ -16,6 +16,7 @@ from cipherkeep_attestation.errors import Refused
 from cipherkeep_attestation.statements import manifest as manifests
 from cipherkeep_attestation.statements.configuration import Configuration
 from cipherkeep_attestation.statements.manifest import Manifest, SealedObject
+from cipherkeep_attestation.statements.material import PUBLIC_KEY
 from cipherkeep_wire.errors import ServiceError
 
 import tfhers
@@ -129,8 +130,8 @@ class Vault:
         held = HeldKey(record, engine.secret_key(self.seed(record.key_id), record.terms.parameters))
         # Another version of the library might expand the seed to another key: then it is not the published one.
         public = held.secret.compact_public_key()
-        published = next((part for part in record.material if part.kind == engine.PUBLIC_KEY), None)
-        if published is None or hashlib.sha256(public).digest() != published.sha256:
+        published = next((part for part in record.material if part.kind == PUBLIC_KEY), None)
+        if published is None or hashlib.sha256(public).digest() != published.digest:
             raise Refused("vault.record", f"{stored.id.hex()}: the seed gives another key")
         self._keys[record.key_id] = held
         self._objects[stored.kind, stored.id] = stored

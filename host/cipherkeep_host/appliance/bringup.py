@@ -16,9 +16,8 @@ from pathlib import Path
 
 import httpx
 import structlog
-from cipherkeep_attestation import cbor
 from cipherkeep_attestation.chain.light import LightRoot
-from cipherkeep_attestation.statements import governance, layout
+from cipherkeep_attestation.statements import governance
 from cipherkeep_attestation.statements.configuration import Configuration
 from cipherkeep_attestation.statements.governance import Coprocessors, Release, Releases
 from cipherkeep_attestation.statements.request import Keygen
@@ -270,10 +269,7 @@ class Appliance:
             (governance.ADMIT_PARTY, {"configuration": self.configuration.digest(), "name": PARTY}),
             (governance.SET_COPROCESSORS, Coprocessors((self._coprocessor_address(),), 1).to_map()),
         ]
-        in_force = await _latest(council)
-        for kind, body in wanted:
-            if in_force.get(_subject(kind, body)) != cbor.encode(body):
-                await council.decide(kind, body)
+        await council.bring_into_force(wanted)
 
     def _coprocessor_address(self) -> bytes:
         return Signer(key_files.ensure_secp256k1(self.paths.keys / "coprocessor.key")).address
@@ -342,23 +338,6 @@ class Appliance:
             pcrs={str(index): value.hex() for index, value in pcrs.items()},
             network_isolated=isolated,
         )
-
-
-def _subject(kind: str, body: Mapping[str, object]) -> tuple[str, str]:
-    """What a newer statement replaces: the older one of its kind, and of an admission the one of the same party."""
-    return kind, str(body["name"]) if kind == governance.ADMIT_PARTY else ""
-
-
-async def _latest(council: Council) -> dict[tuple[str, str], bytes]:
-    """The newest body of each kind of statement in state; of admissions, of each party."""
-    found: dict[tuple[str, str], bytes] = {}
-    last = await council.chain.last_key(INSTANCE, layout.STATEMENTS)
-    for serial in range(1, last + 1):
-        value, _, _, _ = await council.chain.state(INSTANCE, layout.STATEMENTS, serial)
-        if value is not None:
-            statement = council.read(value, serial)
-            found[_subject(statement.kind, statement.body)] = cbor.encode(statement.body)
-    return found
 
 
 async def _healthy(path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cipherkeep_attestation import cbor
 from cipherkeep_attestation.statements import layout
-from cipherkeep_attestation.statements.governance import Governors, Statement, verify
+from cipherkeep_attestation.statements.governance import ADMIT_PARTY, Governors, Statement, verify
 from cipherkeep_attestation.statements.transaction import Message
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -35,6 +36,29 @@ class Council:
         governors = Governors(tuple(key.public_key().public_bytes_raw() for key in self.governors), len(self.governors))
         return verify(signed, governors=governors, instance=self.instance, genesis=self.genesis, serial=serial)
 
+    async def bring_into_force(self, wanted: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Decide what is wanted and not in force yet."""
+        found = await self._in_force()
+        for kind, body in wanted:
+            if found.get(_subject(kind, body)) != cbor.encode(body):
+                await self.decide(kind, body)
+
+    async def _in_force(self) -> dict[tuple[str, str], bytes]:
+        """The newest body of each kind of statement in state; of admissions, of each party."""
+        found: dict[tuple[str, str], bytes] = {}
+        last = await self.chain.last_key(self.instance, layout.STATEMENTS)
+        for serial in range(1, last + 1):
+            value, _, _, _ = await self.chain.state(self.instance, layout.STATEMENTS, serial)
+            if value is not None:
+                statement = self.read(value, serial)
+                found[_subject(statement.kind, statement.body)] = cbor.encode(statement.body)
+        return found
+
     async def request(self, operation: str, body: bytes) -> Sent:
         """Send a request of this operation."""
         return await self.chain.send([Message(self.instance, operation, {"request": body})])
+
+
+def _subject(kind: str, body: Mapping[str, object]) -> tuple[str, str]:
+    """What a newer statement replaces: the older one of its kind, and of an admission the one of the same party."""
+    return kind, str(body["name"]) if kind == ADMIT_PARTY else ""

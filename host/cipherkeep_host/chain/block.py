@@ -37,6 +37,9 @@ class Block(View):
         self._writes: dict[str, _Writes] = {}
         self._created: set[str] = set()
         self._derived: dict[str, dict[bytes, bytes | None]] = {}
+        # What was read of the committed state, which stays as it is until this block is committed or dropped: the
+        # same few values are asked for again by every message.
+        self._read: dict[tuple[str, int | bytes], bytes | None] = {}
         self._journal: list[Callable[[], object]] = []
         self._deltas: dict[str, Delta] | None = None
 
@@ -144,7 +147,15 @@ class Block(View):
         writes = self._writes.get(store)
         if writes is not None and key in writes.values:
             return writes.values[key]
-        return None if store in self._created else self._state.value(store, key)
+        return None if store in self._created else self._committed(store, key)
+
+    def _committed(self, store: str, key: int | bytes) -> bytes | None:
+        """A value of a collection (an integer's) or of an index (that of bytes), as it was before this block."""
+        name = (store, key)
+        if name not in self._read:
+            state = self._state
+            self._read[name] = state.value(store, key) if isinstance(key, int) else state.derived(store, key)
+        return self._read[name]
 
     def last_key(self, store: str) -> int:
         """The highest key of a collection."""
@@ -167,7 +178,7 @@ class Block(View):
         pairs = self._derived.get(store)
         if pairs is not None and key in pairs:
             return pairs[key]
-        return self._state.derived(store, key)
+        return self._committed(store, key)
 
     def derived_items(self, store: str, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """Pairs of an index from `start` on."""

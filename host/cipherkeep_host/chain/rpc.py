@@ -170,18 +170,6 @@ class RpcClient:
             raise HostError("node.answer", "another transaction's hash")
         return verdict
 
-    async def transaction(self, name: bytes) -> Included | None:
-        """The transaction with this hash, if it is in a block."""
-        try:
-            found = await self.call("tx", hash=base64.b64encode(name).decode(), prove=False)
-        except HostError as error:
-            if error.code == "node.refused" and "not found" in error.detail:
-                return None
-            raise
-        if rpc_json.hexadecimal(rpc_json.member(found, "hash")) != name:
-            raise HostError("node.answer", "another transaction")
-        return _included(name, rpc_json.integer(rpc_json.member(found, "height")), rpc_json.member(found, "tx_result"))
-
     async def included(self, height: int) -> list[Included]:
         """All transactions of a block with their verdicts, from the block itself."""
         block = await self.call("block", height=str(height))
@@ -194,18 +182,6 @@ class RpcClient:
             raise HostError("node.answer", "not a result for each transaction")
         hashes = [hashlib.sha256(rpc_json.base64_bytes(tx)).digest() for tx in txs]
         return [_included(name, height, result) for name, result in zip(hashes, results, strict=True)]
-
-    async def wait_transaction(self, name: bytes, *, within: float = 30.0) -> Included:
-        """The transaction once it is in a block; `HostError("node.timeout")` after so many seconds."""
-        pause = 0.005
-        try:
-            async with asyncio.timeout(within):
-                while (found := await self.transaction(name)) is None:
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 1.5, 0.1)
-                return found
-        except TimeoutError:
-            raise HostError("node.timeout", f"transaction {name.hex()}, {within:g} s") from None
 
     async def query(self, path: str, data: bytes = b"", *, height: int = 0) -> Queried:
         """Ask the application; `HostError("node.query")` with its sentence when it refuses."""

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Annotated, BinaryIO
 
 import typer
+from cipherkeep_attestation.receipts.trust import write_toml
 
 from cipherkeep_host.appliance.plan import Environment, Paths, default_state
 from cipherkeep_host.cli import output
-from cipherkeep_host.cli.session import environment_of
+from cipherkeep_host.cli.session import configuration_of, environment_of
 from cipherkeep_host.errors import HostError
 
 app = typer.Typer(no_args_is_help=True, help="The appliance on this machine: a whole party with an emulated enclave.")
@@ -159,6 +161,24 @@ def status(state: State = None, as_json: Json = False) -> None:
     output.show_fields("The appliance runs", rows)
     assert isinstance(processes, dict)
     output.show_fields("Processes", {name: found or "being restarted" for name, found in processes.items()})
+
+
+@app.command(epilog="Example: cipherkeep dev trust > trust.toml")
+def trust(state: State = None) -> None:
+    """Print the trust file of this appliance, for `cipherkeep-audit`: chain, instance, and the emulated root."""
+    try:
+        environment = environment_of(state)
+    except HostError as error:
+        output.fail(error)
+    configuration = configuration_of(environment)
+    text = write_toml(
+        configuration.root,
+        configuration.instance,
+        configuration.genesis,
+        enclave_root=ssl.DER_cert_to_PEM_cert(Path(environment.enclave_root).read_bytes()),
+        comment="What is trusted about one appliance on a laptop. Its root is EMULATED: its owner can forge it.",
+    )
+    typer.echo(text, nl=False)
 
 
 @app.command(epilog='Example: eval "$(cipherkeep dev env)"')

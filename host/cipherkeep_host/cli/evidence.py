@@ -15,10 +15,12 @@ from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
 from cipherkeep_attestation.receipts.judging import follow
 from cipherkeep_attestation.statements import layout
 
+from cipherkeep_host import durable
 from cipherkeep_host.appliance.plan import Environment
 from cipherkeep_host.cli import output
 from cipherkeep_host.cli.dev import Json, State
 from cipherkeep_host.cli.session import Session, configuration_of, environment_of, open_session
+from cipherkeep_host.client.receipts import make_receipt
 from cipherkeep_host.errors import HostError
 
 request_app = typer.Typer(no_args_is_help=True, help="Requests, with the proof of their state.")
@@ -31,6 +33,7 @@ def show_request(
     request_id: Annotated[str, typer.Argument(help="The request's id, 64 hexadecimal digits.")],
     state: State = None,
     as_json: Json = False,
+    receipt: Annotated[Path | None, typer.Option(help="Write the answer's receipt here, for auditors.")] = None,
 ) -> None:
     """A request's state, proven from the trust root on. With --json the proof itself is printed too."""
 
@@ -42,6 +45,9 @@ def show_request(
         async with open_session(state) as session:
             found = await session.client.state(wanted)
             record, shown = found.record, found.evidence.record
+            if receipt is not None:
+                made = await make_receipt(session.node, found.counter, trust=session.trust)
+                durable.write(receipt, made.encode(), mode=0o644)
             return {
                 "request": record.id.hex(),
                 "operation": record.operation,

@@ -1,8 +1,9 @@
-"""The only place that collects from a node what `verification` judges."""
+"""The only place that collects from a node what `receipts.judging` judges."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from cipherkeep_attestation.chain.light import LightRoot
 from cipherkeep_attestation.errors import EvidenceError
@@ -20,23 +21,20 @@ _PAUSE = 0.05  # seconds
 
 async def gather(node: Node, instance: str, counter: int, *, root: LightRoot) -> Evidence:
     """Everything about one request, proven under one header. `HostError` when the node cannot say it."""
-    body, answers = await asyncio.gather(
-        contract.body_of(node, instance, counter), contract.answers_of(node, instance, counter)
-    )
+    return (await gather_all(node, instance, (counter,), root=root))[0]
+
+
+async def gather_all(node: Node, instance: str, counters: Sequence[int], *, root: LightRoot) -> tuple[Evidence, ...]:
+    """Everything about some requests, all of it proven under one header. `HostError` when the node cannot say it."""
+    bodies = await asyncio.gather(*(contract.body_of(node, instance, counter) for counter in counters))
+    answers = await asyncio.gather(*(contract.answers_of(node, instance, counter) for counter in counters))
     last: HostError | None = None
     for _ in range(_ATTEMPTS):
         height = await node.height()
         try:
-            record = await _under(node, instance, layout.REQUESTS, counter, height)
-            if record.value is None:
-                # The node knows it, so it stands in a block above, and the next header will prove it.
-                raise HostError("client.request_unknown", f"request {counter}")
-            if _ended(record.value) and not answers:
-                # It ended after we looked for its answers.
-                answers = await contract.answers_of(node, instance, counter)
-            parties = await asyncio.gather(
-                *(_under(node, instance, layout.PARTIES, party, height) for party, _ in answers)
-            )
+            shown = [
+                await _show(node, instance, counter, height, answers[place]) for place, counter in enumerate(counters)
+            ]
         except HostError as error:
             if error.code not in ("node.query", "client.header_passed", "client.request_unknown"):
                 raise
@@ -44,14 +42,27 @@ async def gather(node: Node, instance: str, counter: int, *, root: LightRoot) ->
             await asyncio.sleep(_PAUSE)
             continue
         first, newest = await asyncio.gather(node.light_block(root.height), node.light_block(height))
-        return Evidence(
-            blocks=(first,) if height == root.height else (first, newest),
-            record=_shown(counter, record),
-            body=body,
-            answers=tuple(answers),
-            parties=tuple(_shown(party, proven) for (party, _), proven in zip(answers, parties, strict=True)),
+        blocks = (first,) if height == root.height else (first, newest)
+        return tuple(
+            Evidence(blocks, record, body, found, parties)
+            for body, (record, found, parties) in zip(bodies, shown, strict=True)
         )
     raise last or HostError("client.header_passed")
+
+
+async def _show(
+    node: Node, instance: str, counter: int, height: int, answers: list[tuple[int, bytes]]
+) -> tuple[Shown, tuple[tuple[int, bytes], ...], tuple[Shown, ...]]:
+    record = await _under(node, instance, layout.REQUESTS, counter, height)
+    if record.value is None:
+        # The node knows it, so it stands in a block above, and the next header will prove it.
+        raise HostError("client.request_unknown", f"request {counter}")
+    if _ended(record.value) and not answers:
+        # It ended after we looked for its answers.
+        answers += await contract.answers_of(node, instance, counter)
+    parties = await asyncio.gather(*(_under(node, instance, layout.PARTIES, party, height) for party, _ in answers))
+    shown = tuple(_shown(party, proven) for (party, _), proven in zip(answers, parties, strict=True))
+    return _shown(counter, record), tuple(answers), shown
 
 
 async def _under(node: Node, instance: str, collection: str, key: int, height: int) -> Proven:

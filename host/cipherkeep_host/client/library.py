@@ -250,7 +250,7 @@ class Client:
             raise HostError("client.request_unknown", request_id.hex())
         return RequestState(record, counter, header.height, digest, evidence)
 
-    async def wait(self, request_id: bytes, *, timeout: float = 60.0) -> Verified:  # noqa: ASYNC109
+    async def wait(self, request_id: bytes, *, timeout: float = 60.0) -> Verified:  # noqa: ASYNC109  (it raises a code, not TimeoutError)
         """The verified answer of a request, within `timeout` seconds.
 
         `HostError`: `client.timeout`; `client.not_final` when it expired or was refused, the refusal in the detail.

@@ -26,8 +26,7 @@ from cipherkeep_wire.transport import Address
 from cipherkeep_host import configuration_files as files
 from cipherkeep_host.errors import HostError
 
-_FIELDS = ("listen", "state", "node", "store", "handshake", "grpc", "configuration", "measurements", "sender_key")
-_FIELDS += ("host_attestor",)
+_TEXTS = ("listen", "state", "node", "store", "handshake", "grpc", "configuration", "sender_key", "host_attestor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Config:
 
 def load(path: Path) -> Config:
     """Read the file. `HostError("process.configuration")` names the field that is wrong."""
-    fields = files.read(path, *_FIELDS)
+    fields = files.read(path, *_TEXTS, "measurements")
     return Config(
         listen=files.text(fields, "listen"),
         state=Path(files.text(fields, "state")),

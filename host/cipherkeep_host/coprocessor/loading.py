@@ -14,7 +14,8 @@ from pathlib import Path
 
 import structlog
 from cipherkeep_attestation.errors import EvidenceError
-from cipherkeep_attestation.receipts.judging import Key, Material, Trust, verify_key
+from cipherkeep_attestation.receipts.judging import Key, Trust, verify_key
+from cipherkeep_attestation.statements.material import Material
 
 from cipherkeep_host import durable
 from cipherkeep_host.client import contract

@@ -14,8 +14,6 @@ from pathlib import Path
 import tfhers
 from cipherkeep_host import durable
 
-DEFAULT_BITS = 2048  # what today's clients ask for; 512 bits load and prove faster and hold fewer values
-
 
 def cache_folder() -> Path:
     """Where the string is kept between runs."""

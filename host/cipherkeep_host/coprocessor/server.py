@@ -26,7 +26,7 @@ from cipherkeep_host.coprocessor import bindings
 from cipherkeep_host.coprocessor.requests import MAX_BODY, Compute, Inputs
 from cipherkeep_host.coprocessor.service import Coprocessor
 from cipherkeep_host.errors import HostError
-from cipherkeep_host.process import health_routes, problem
+from cipherkeep_host.process import health_routes, refusal_handlers
 
 _STATUS = {
     "coprocessor.request": 400,
@@ -97,12 +97,7 @@ class Service:
             Route("/crs", self._crs, methods=["GET"]),
             *health_routes(self.registry, self._health),
         ]
-        return Starlette(routes=routes, exception_handlers={HostError: self._refuse})
-
-    async def _refuse(self, _: Request, error: Exception) -> Response:
-        assert isinstance(error, HostError)
-        self._refused.labels(error.code).inc()
-        return problem(error, _STATUS.get(error.code, 500))
+        return Starlette(routes=routes, exception_handlers={**refusal_handlers(_STATUS, self._refused)})
 
     async def _health(self) -> dict[str, object]:
         ready = self.loaded is not None

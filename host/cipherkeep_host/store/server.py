@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from cipherkeep_host.errors import HostError
-from cipherkeep_host.process import health_routes, problem
+from cipherkeep_host.process import health_routes, refusal_handlers
 from cipherkeep_host.store.blobs import Folder, Writer, digest_of
 
 _STATUS = {
@@ -71,12 +71,7 @@ class Service:
             Route("/blobs", self._get_many, methods=["POST"]),
             *health_routes(self.registry, self._health),
         ]
-        return Starlette(routes=routes, exception_handlers={HostError: self._refuse})
-
-    async def _refuse(self, _: Request, error: Exception) -> Response:
-        assert isinstance(error, HostError)
-        self._refused.labels(error.code).inc()
-        return problem(error, _STATUS.get(error.code, 500))
+        return Starlette(routes=routes, exception_handlers={**refusal_handlers(_STATUS, self._refused)})
 
     async def _health(self) -> dict[str, object]:
         folder = self._folder

@@ -135,7 +135,7 @@ parties = st.builds(
     words(64),
     st.none() | digest,
     st.none() | raw(33),
-    st.none() | raw(48),
+    raw(48),
     st.none() | digest,
     st.none() | digest,
     numbers,

@@ -36,8 +36,10 @@ from tests.e2e.appliance.conftest import Inputs
 from tests.e2e.appliance.hosts import host
 from tests.e2e.appliance.running import Running, council, refused, send, until
 
+# Node and application are killed five times in all: more often in a minute, and the appliance gives the node up.
 PARTS = ("enclave", "nsm", "connector", "node", "application", "store", "coprocessor", "proxy", "aws-kms")
-_AWAY = ("node.unreachable", "node.answer", "node.query", "client.timeout", "client.header_passed")
+# The last is what a node says while its application is gone.
+_AWAY = ("node.unreachable", "node.answer", "node.query", "client.timeout", "client.header_passed", "node.refused")
 T = TypeVar("T")
 
 

@@ -57,12 +57,12 @@ async def test_the_answer_names_the_material(world: World, cached_engine: Any) -
     streamed = {kind: await material(world, asked.id, kind) for kind in ("public_key", "server_key")}
     assert core.result == {
         "parameters": TERMS.parameters,
-        "material": [[kind, hashlib.sha256(data).digest(), len(data)] for kind, data in streamed.items()],
+        "material": [
+            [kind, hashlib.sha256(data).digest(), len(data), hashlib.shake_256(b"PDAT_KEY" + data).digest(32)]
+            for kind, data in streamed.items()
+        ],
     }
-    digests = [
-        (number, hashlib.shake_256(b"PDAT_KEY" + streamed[kind]).digest(32))
-        for number, kind in ((0, "server_key"), (1, "public_key"))
-    ]
+    digests = [(0, core.result["material"][1][3]), (1, core.result["material"][0][3])]
     struct = fhevm.key_generation(hashlib.sha256(statement).digest(), asked.id, digests)
     signer = eip712.recover(TERMS.decryption.digest(struct), core.signatures["eip712"])
     assert signer == world.keeper.vault.identity.address

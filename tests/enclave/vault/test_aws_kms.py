@@ -28,31 +28,11 @@ from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.transport import Address
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.host.emulated.processes import PCRS, KmsClient, kms_process, new_state, nsm_process, short_folder
+from tests.host.emulated.processes import PCRS, KmsClient, new_state, nsm_process
 
 CONFIGURATION = b"c" * 48
 MEASURED = {**PCRS, 16: configuration_pcr(CONFIGURATION)}
 CONTEXT = {"cipherkeep:party": "alpha", "cipherkeep:epoch": "1"}
-
-
-@pytest.fixture(scope="module")
-def state() -> Iterator[Path]:
-    """A state folder with an emulated root."""
-    with new_state() as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def service(state: Path) -> Iterator[KmsClient]:
-    """A running emulated KMS."""
-    with short_folder() as folder, kms_process(state, folder) as (client, _):
-        yield client
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with short_folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import Malformed
-from cipherkeep_enclave.engine import Material
+from cipherkeep_attestation.statements.material import Material
 from cipherkeep_enclave.vault import KeyRecord
 from cipherkeep_enclave.vault.aws_signature import Credentials, sign
 from cipherkeep_enclave.vault.records import Root

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 from cipherkeep_host.chain.genesis import AppState, Instance
 from cipherkeep_host.chain.home import Pace, make_home
@@ -19,14 +16,6 @@ APP_STATE = AppState((Instance("one", "counter", b"5"), Instance("two", "counter
 CHAIN_ID = "cipherkeep-test"
 
 StartNode = Callable[..., Awaitable[Node]]
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for unix sockets."""
-    made = Path(tempfile.mkdtemp(prefix="ck-", dir="/tmp"))
-    yield made
-    shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest_asyncio.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from cipherkeep_attestation.chain.light import LightClient, LightRoot
 from cipherkeep_attestation.statements.transaction import Message
 from cipherkeep_host.chain.client import ChainClient
-from cipherkeep_host.chain.rpc import RpcClient
+from cipherkeep_host.chain.rpc import Included, RpcClient
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.host.chain.conftest import CHAIN_ID
@@ -52,3 +53,17 @@ async def eventually(condition: Callable[[], bool], within: float = 10.0) -> Non
             return
         await asyncio.sleep(0.02)
     raise AssertionError(f"not within {within:g} s")
+
+
+async def included(rpc: RpcClient, tx: bytes) -> Included:
+    """The transaction's verdict once a block has it; looked for from block 1 on."""
+    name, height = hashlib.sha256(tx).digest(), 1
+    async with asyncio.timeout(30):
+        while True:
+            if height < (await rpc.status()).height:  # the newest block may lack its results for a moment
+                found = [one for one in await rpc.included(height) if one.hash == name]
+                if found:
+                    return found[0]
+                height += 1
+            else:
+                await asyncio.sleep(0.02)

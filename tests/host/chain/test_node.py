@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 
 import httpx
 import pytest
@@ -17,7 +16,7 @@ from cipherkeep_host.errors import HostError
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.host.chain.conftest import CHAIN_ID, StartNode
-from tests.host.chain.support import add, call, client_of, light_client, now
+from tests.host.chain.support import add, call, client_of, included, light_client, now
 
 
 async def test_what_a_transaction_wrote_is_proven_under_the_next_header(start_node: StartNode) -> None:
@@ -88,7 +87,7 @@ async def test_a_replayed_transaction_is_refused(start_node: StartNode) -> None:
         client = client_of(rpc, key)
         tx = Transaction(CHAIN_ID, client.sender, 1, (add(1),)).sign(key)
         assert (await rpc.broadcast(tx)).code == 0
-        assert (await rpc.wait_transaction(hashlib.sha256(tx).digest())).code == 0
+        assert (await included(rpc, tx)).code == 0
         with pytest.raises(HostError) as refused:
             await rpc.broadcast(tx)
         assert refused.value.code == "node.refused"
@@ -130,7 +129,7 @@ async def test_the_largest_transaction_passes_and_a_larger_one_is_refused(start_
         tx = Transaction(CHAIN_ID, client.sender, 1, (call("add", by=1, pad=bytes(pad)),)).sign(key)
         assert len(tx) == MAX_TRANSACTION
         assert (await rpc.broadcast(tx)).code == 0
-        assert (await rpc.wait_transaction(hashlib.sha256(tx).digest())).code == 0
+        assert (await included(rpc, tx)).code == 0
         tx = Transaction(CHAIN_ID, client.sender, 2, (call("add", by=1, pad=bytes(pad + 1)),)).sign(key)
         with pytest.raises(HostError) as refused:
             await rpc.broadcast(tx)

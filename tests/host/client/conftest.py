@@ -14,7 +14,7 @@ from cipherkeep_attestation.statements.governance import KeyTerms
 from cipherkeep_host.client.gather import gather
 
 from tests.host.connector.simulated import ProvenWorld, SimulatedNode
-from tests.host.coprocessor.conftest import keys, short_folder  # noqa: F401  (fixtures)
+from tests.host.coprocessor.conftest import keys  # noqa: F401  (a fixture)
 from tests.simulators.contract import Found
 from tests.simulators.coprocessor import TERMS
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +15,8 @@ from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.receipts.judging import Trust
 from cipherkeep_attestation.statements import layout, request
 from cipherkeep_attestation.statements.governance import Coprocessors
+from cipherkeep_attestation.statements.material import PUBLIC_KEY, SERVER_KEY, Material
+from cipherkeep_attestation.statements.request import Keygen
 from cipherkeep_host.client.library import Client
 from cipherkeep_host.client.user_decryption import UserKey
 from cipherkeep_host.coprocessor.server import Published
@@ -58,14 +59,11 @@ class Setting:
         statement = governance.keygen(TERMS)
         assert world.govern(statement) == "ok"
         asked = await self.client.request_keygen(statement)
-        rows = []
-        for kind, path in (("public_key", self.served.keys.public_file), ("server_key", self.served.keys.server_file)):
-            data = path.read_bytes()
-            rows.append([kind, hashlib.sha256(data).digest(), len(data)])
+        files = {PUBLIC_KEY: self.served.keys.public_file, SERVER_KEY: self.served.keys.server_file}
+        named = [Material.of(kind, path.read_bytes()) for kind, path in files.items()]
         await self.served.store.put_file(self.served.keys.public_file)
         crs = await self.served.store.put_file(self.served.keys.crs_file)
-        core = self.party.keygen_core(asked.id)
-        await self.vote(replace(core, result={"parameters": TERMS.parameters, "material": rows}))
+        await self.vote(self.party.keygen_core(asked.id, Keygen(statement), named))
         loaded = self.served.service.loaded
         assert loaded is not None
         loaded.coprocessor.key_id = asked.id
@@ -98,10 +96,10 @@ class Setting:
 
 
 @pytest.fixture
-async def setting(keys: Keys, short_folder: Path) -> AsyncIterator[Setting]:
-    world = ProvenWorld(short_folder / "chain")
+async def setting(keys: Keys, folder: Path) -> AsyncIterator[Setting]:
+    world = ProvenWorld(folder / "chain")
     worker: Supervisor = make_worker(keys)
-    async with Served(keys, short_folder, worker) as served:
+    async with Served(keys, folder, worker) as served:
         made = Setting(world, served)
         async with made.client:
             yield made

@@ -13,7 +13,7 @@ from cipherkeep_attestation.receipts.judging import Evidence, Shown, Trust, veri
 from cipherkeep_attestation.statements import answer as answers
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.layout import RequestRecord
-from cipherkeep_attestation.statements.request import PublicDecrypt
+from cipherkeep_attestation.statements.request import Keygen, PublicDecrypt
 
 from tests.host.client.conftest import Setting
 from tests.simulators.chain import SimulatedChain
@@ -46,6 +46,8 @@ async def test_a_key_is_verified_with_its_terms_and_material(one: Setting) -> No
     key = verify_key(await one.evidence(1), trust=one.trust, now=one.now)
     assert (key.id, key.terms) == (one.world.key_id, one.terms)
     assert key.piece("server_key").size == 60_000_000
+    (voucher,) = key.generation.vouchers
+    assert (voucher.signer, voucher.typed_data) == (one.world.parties[0].signer, "KeygenVerification")
     with pytest.raises(EvidenceError) as refusal:
         key.piece("private_key")
     assert refusal.value.code == "receipt.material"
@@ -164,6 +166,34 @@ async def test_validators_who_write_an_answer_that_nobody_gave_are_caught(one: S
         agreement = honest.agreement()
         code = await _written(one, found.counter, agreement, signed)
         assert code == expected or (expected == "receipt.typed_data" and code.startswith("eip712.")), code
+
+
+async def test_a_key_whose_typed_data_is_another_is_refused(one: Setting) -> None:
+    """Also where validators let it pass: the signature covers statement, key id and typed-data digests."""
+    party, statement = one.world.parties[0], one.world.governance.keygen(one.terms)
+    one.world.govern(statement)
+    found = one.world.ask(Keygen(statement))
+    one.world.block()
+    honest = party.keygen_core(found.id, Keygen(statement))
+    assert honest.result is not None
+    first, second = honest.result["material"]
+    stranger = SimulatedParty("mallory", 1, one.world.platform, party.configuration)
+    lies = [
+        replace(honest, result={**honest.result, "material": [[*first[:3], bytes(32)], second]}),
+        replace(honest, signatures=stranger.keygen_core(found.id, Keygen(statement)).signatures),
+        party.keygen_core(found.id, one.world.keygen),
+    ]
+    for core in lies:
+        signed = party.answer(core, one.world.head)
+        assert await _written(one, found.counter, core.agreement(), signed) == "receipt.typed_data"
+    named = {"answer.material": [second, first], "encoding.schema": [first]}
+    for code, rows in named.items():
+        core = replace(honest, result={**honest.result, "material": rows})
+        signed = party.answer(core, one.world.head)
+        assert await _written(one, found.counter, core.agreement(), signed) == code
+    core = replace(honest, key_id=bytes(32))
+    signed = party.answer(core, one.world.head)
+    assert await _written(one, found.counter, core.agreement(), signed) == "receipt.answer"
 
 
 async def _written(one: Setting, counter: int, agreement: bytes, signed: bytes) -> str:

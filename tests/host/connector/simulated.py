@@ -30,6 +30,7 @@ from cipherkeep_attestation.chain.state import StateProof, verify_present
 from cipherkeep_attestation.statements import layout, request
 from cipherkeep_attestation.statements.binding import Ciphertext
 from cipherkeep_attestation.statements.manifest import Manifest, SealedObject
+from cipherkeep_attestation.statements.material import Material
 from cipherkeep_attestation.statements.transaction import Message, Transaction
 from cipherkeep_host import process
 from cipherkeep_host.chain.client import Sent, TransactionRefused
@@ -176,6 +177,7 @@ class SimulatedEnclave(kms_pb2_grpc.KmsServicer):
         self.before: dict[str, Callable[[Any], Any]] = {}
         self.processed: Counter[int] = Counter()
         self.material = dict(MATERIAL)
+        self.named = [Material.of(kind, data) for kind, data in MATERIAL.items()]
         self.server: grpc.aio.Server | None = None
         self._manifests: dict[bytes, Manifest] = {}
         self._boot()
@@ -219,7 +221,7 @@ class SimulatedEnclave(kms_pb2_grpc.KmsServicer):
                 if asyncio.iscoroutine(done):
                     await done
             return work()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  (as the enclave's service answers)
             status, code, text = status_of(error)
             context.set_trailing_metadata(((CODE_KEY, code),))
             await context.abort(status, text)
@@ -347,9 +349,7 @@ class SimulatedEnclave(kms_pb2_grpc.KmsServicer):
         head = (self.light.head.height, self.light.head_hash)
         if isinstance(asked, request.Keygen):
             reply.vault.CopyFrom(self._vault(self.party.manifest[0] + 1, entry.id))
-            core = self.party.keygen_core(entry.id)
-            rows = [[kind, _sha(data), len(data)] for kind, data in MATERIAL.items()]
-            core = replace(core, result={"parameters": core.result["parameters"], "material": rows})
+            core = self.party.keygen_core(entry.id, asked, self.named)
         elif isinstance(asked, request.PublicDecrypt):
             digests = [_sha(data) for data in item.ciphertexts]
             if digests != [one.digest for one in asked.ciphertexts]:
@@ -402,7 +402,10 @@ class Scene:
         world = self.world
         assert world.govern(world.governance.set_coprocessors(world.coprocessors.policy)) == "ok"
         assert world.govern(world.governance.set_releases(RELEASE)) == "ok"
-        assert world.govern(world.governance.admit(self.enclave.party.name, self.enclave.party.configuration.digest())) == "ok"
+        assert (
+            world.govern(world.governance.admit(self.enclave.party.name, self.enclave.party.configuration.digest()))
+            == "ok"
+        )
         world.block()
         return self
 

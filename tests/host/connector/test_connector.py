@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,22 @@ async def test_material_that_is_not_what_was_signed_is_not_published(scene: Scen
     await generating
 
 
+async def test_material_under_another_typed_data_digest_is_not_published(scene: Scene) -> None:
+    """The digest that contracts will read must be the material's as well, not only the one by which stores find it."""
+    await scene.up()
+    honest = scene.enclave.named
+    scene.enclave.named = [honest[0], replace(honest[1], typed_digest=bytes(32))]
+    generating = asyncio.create_task(scene.generate())
+    assert scene.connector is not None
+    metric = scene.connector.metrics.failures.labels("connector.material")
+    await scene.until(lambda: metric._value.get() >= 1, "refused")
+    assert scene.state(1) == layout.PENDING
+    assert not await scene.store.has(honest[1].digest)
+    scene.enclave.named = honest
+    await generating
+    assert await scene.store.has(honest[1].digest)
+
+
 async def test_a_body_that_is_not_the_inboxs_is_not_handed_over(scene: Scene) -> None:
     """A node that lies about bodies makes nothing happen; a node that tells the truth makes it happen."""
     await scene.up()
@@ -276,9 +293,9 @@ async def test_a_stale_head_is_refreshed(scene: Scene) -> None:
     assert await scene.ended(found.counter) == layout.FINAL
 
 
-async def test_an_expired_request_is_let_go(short_folder: Path) -> None:
+async def test_an_expired_request_is_let_go(folder: Path) -> None:
     """What cannot be answered is left open until it expires, and then forgotten."""
-    async with Scene(short_folder, expiry_blocks=6) as scene:
+    async with Scene(folder, expiry_blocks=6) as scene:
         await scene.up()
         await scene.generate()
         asked = scene.world.public(1)

@@ -411,9 +411,12 @@ def test_a_result_signed_by_another_party_is_refused(four: World) -> None:
         (lambda c: replace(c, digests=(bytes(32),)), "fhevm.answer_ciphertexts"),
         (lambda c: replace(c, result={**c.result, "parameters": "weak"}), "fhevm.answer_parameters"),
         (lambda c: replace(c, result={**c.result, "material": []}), "encoding.schema"),
-        (lambda c: replace(c, result={**c.result, "material": c.result["material"] * 2}), "fhevm.answer_material"),
-        (lambda c: replace(c, result={**c.result, "material": [["public_key", bytes(32)]]}), "fhevm.answer_material"),
+        (lambda c: replace(c, result={**c.result, "material": c.result["material"] * 2}), "encoding.schema"),
+        (lambda c: replace(c, result={**c.result, "material": c.result["material"][:1] * 2}), "answer.material"),
+        (lambda c: replace(c, result={**c.result, "material": c.result["material"][::-1]}), "answer.material"),
+        (lambda c: replace(c, result={**c.result, "material": [["public_key", bytes(32)]] * 2}), "answer.material"),
         (lambda c: replace(c, signatures={}), "encoding.schema"),
+        (lambda c: replace(c, signatures={"eip712": bytes(64) + b"\x1b"}), "eip712.unrecoverable"),
     ],
 )
 def test_a_generated_key_must_be_the_one_that_was_decided(world: World, edit: Callable[[Any], Core], code: str) -> None:
@@ -423,8 +426,42 @@ def test_a_generated_key_must_be_the_one_that_was_decided(world: World, edit: Ca
     found = world.ask(Keygen(statement))
     world.block()
     party = world.parties[0]
-    assert world.vote([party.answer(edit(party.keygen_core(found.id)), world.head)]) == [code]
+    core = party.keygen_core(found.id, Keygen(statement))
+    assert world.vote([party.answer(edit(core), world.head)]) == [code]
     assert world.index("keys", found.id) is None
+
+
+def swapped(core: Core, place: int, column: int, value: object) -> Core:
+    """The core with another value in a row of the material, under the signature as it was."""
+    rows = [list(row) for row in (core.result or {})["material"]]
+    rows[place][column] = value
+    return replace(core, result={**(core.result or {}), "material": rows})
+
+
+def test_a_generated_key_is_signed_as_typed_data(world: World) -> None:
+    """By the party's key, over the statement, the key's id and both typed-data digests; then the key is announced."""
+    statement, other = world.governance.keygen(TERMS), world.governance.keygen(TERMS)
+    world.govern(statement)
+    world.govern(other)
+    found = world.ask(Keygen(statement))
+    world.block()
+    party, asked = world.parties[0], Keygen(statement)
+    stranger = SimulatedParty("stranger", 1, world.platform, party.configuration)
+    honest = party.keygen_core(found.id, asked)
+    elsewhere = replace(TERMS, decryption=replace(TERMS.decryption, chain_id=1))
+    forged = [
+        stranger.keygen_core(found.id, asked),
+        party.keygen_core(found.id, Keygen(other)),
+        party.keygen_core(found.id, asked, terms=elsewhere),
+        replace(honest, signatures=party.keygen_core(bytes(32), asked).signatures),
+        swapped(honest, 0, 3, bytes(32)),
+        swapped(honest, 1, 3, bytes(32)),
+    ]
+    for core in forged:
+        assert world.vote([party.answer(core, world.head)]) == ["fhevm.answer_signature"]
+    assert world.index("keys", found.id) is None
+    assert world.vote([party.answer(honest, world.head)]) == ["final"]
+    assert world.index("keys", found.id) is not None
 
 
 def test_an_answer_for_no_request_is_refused(world: World) -> None:

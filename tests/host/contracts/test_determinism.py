@@ -86,7 +86,7 @@ def test_a_damaged_message_is_refused(world: World, name: str, place: int, how: 
         good = world.honest_registration(party)
         body = {"party": "alpha", "registration": mutated(good, place, how, by)}
     elif name == "answer":
-        good = party.answer(party.keygen_core(world.key_id), world.head)
+        good = party.answer(party.keygen_core(world.key_id, world.keygen), world.head)
         body = {"answers": [mutated(good, place, how, by)]}
     else:
         good = public.encode() if name == "public_decrypt" else world.user(1, 2).encode()
@@ -143,7 +143,7 @@ def script(world: World, steps: list[str]) -> list[list[Message]]:
             for party in world.parties[: 1 + number % 4]:
                 value = number if step == "lie" else 7
                 if isinstance(asked, Keygen):
-                    core = party.keygen_core(identity)
+                    core = party.keygen_core(identity, asked)
                 elif step == "refuse":
                     core = party.refusal_core(identity, asked, "binding")
                 elif asked.operation == "user_decrypt":

@@ -85,7 +85,7 @@ class Appliance:
         statement = governance.keygen(TERMS)
         await self.send("govern", statement=statement)
         found, height = await self.send("keygen", request=Keygen(statement).encode())
-        assert await self.answer(self.party.keygen_core(found["id"]), height) == "final"
+        assert await self.answer(self.party.keygen_core(found["id"], Keygen(statement)), height) == "final"
         key_id: bytes = found["id"]
         return key_id
 

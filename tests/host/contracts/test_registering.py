@@ -82,7 +82,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("what", ATTACKS)
 def test_who_registers_first_with_a_configuration_of_his_own_is_refused(admitted: World, what: str) -> None:
-    """A genuine enclave of a listed image whose configuration is the attacker's fixes no keys; the party's still does."""
+    """A genuine enclave of a listed image with the attacker's configuration fixes no keys; the party's still does."""
     honest = admitted.parties[0]
     mallory = SimulatedParty("alpha", 1, admitted.platform, replace(honest.configuration, **ATTACKS[what]))
     mallory.evidence, mallory.signing = ed25519("mallory"), secp256k1("mallory")

@@ -134,7 +134,7 @@ def test_a_statement_generates_one_key(world: World) -> None:
     again = world.ask(Keygen(statement))
     assert (again.duplicate, again.id) == (True, first.id)
     party = world.parties[0]
-    assert world.vote([party.answer(party.keygen_core(first.id), world.head)]) == ["final"]
+    assert world.vote([party.answer(party.keygen_core(first.id, Keygen(statement)), world.head)]) == ["final"]
     later = world.ask(Keygen(statement))
     assert (later.duplicate, later.id, later.state) == (True, first.id, FINAL)
     ids = cbor.decode(world.index("keys", b"") or b"")
@@ -452,7 +452,7 @@ def test_other_messages_need_a_signature_that_counts(world: World) -> None:
     assert checked(world, "register", {"party": "alpha", "registration": signed}) == "ok"
     assert checked(world, "register", {"party": "omega", "registration": signed}) == "fhevm.party_unknown"
     assert checked(world, "register", {"party": "alpha", "registration": signed[:-1] + b"\x00"}) == "cose.signature"
-    core = party.keygen_core(world.key_id)
+    core = party.keygen_core(world.key_id, world.keygen)
     good, stranger = party.answer(core, world.head), party.answer(core, world.head, party=2)
     assert checked(world, "answer", {"answers": [stranger, b"\x00", good]}) == "ok"
     assert checked(world, "answer", {"answers": [stranger, b"\x00"]}) == "answer.party"

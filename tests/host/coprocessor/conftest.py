@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from cipherkeep_host.store.server import Service as StoreService
 from cipherkeep_wire.transport import Address
 
 import tfhers
+from tests.host.emulated.processes import short_folder
 from tests.simulators.coprocessor import TERMS, SimulatedUser, secp256k1
 
 SEED = b"insecure test seed of this test!"
@@ -87,19 +87,10 @@ def keys() -> Keys:
     )
 
 
-@pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for a socket's name."""
-    path = Path(tempfile.mkdtemp(prefix="ck-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
 @pytest.fixture(scope="module")
 def module_folder() -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="ck-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
+    with short_folder() as made:
+        yield made
 
 
 class Served:
@@ -163,9 +154,9 @@ def make_worker(keys: Keys) -> Supervisor:
 
 
 @pytest.fixture
-async def served(keys: Keys, short_folder: Path) -> AsyncIterator[Served]:
+async def served(keys: Keys, folder: Path) -> AsyncIterator[Served]:
     """A coprocessor with a worker of its own."""
     worker = make_worker(keys)
-    async with Served(keys, short_folder, worker) as made:
+    async with Served(keys, folder, worker) as made:
         yield made
     await worker.close()

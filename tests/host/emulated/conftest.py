@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.emulated.processes import new_state, nsm_process, short_folder
+from tests.host.emulated.processes import new_state, nsm_process
 
 
 @pytest.fixture(scope="module")
@@ -15,13 +15,6 @@ def state() -> Iterator[Path]:
     """A state folder with an emulated root."""
     with new_state() as folder:
         yield folder
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder with a short path."""
-    with short_folder() as path:
-        yield path
 
 
 @pytest.fixture

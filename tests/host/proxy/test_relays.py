@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from cipherkeep_wire.transport import Address, Stream, TransportError, connect, 
 from prometheus_client import CollectorRegistry
 
 from tests.host.proxy.conftest import unix
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder with a short path."""
-    with tempfile.TemporaryDirectory(prefix="ck-", dir="/tmp") as path:
-        yield Path(path)
 
 
 @pytest.fixture
@@ -91,4 +83,4 @@ async def test_all_ways_open_or_none(config: Config, folder: Path) -> None:
         with pytest.raises(TransportError) as refusal:
             await Relays(config, CollectorRegistry()).open()
         assert refusal.value.code == "transport.in_use"
-        assert os.listdir(folder) == ["kms"]  # noqa: PTH208
+        assert os.listdir(folder) == ["kms"]  # noqa: PTH208  (names, in one expression)

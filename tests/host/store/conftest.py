@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -39,7 +37,7 @@ class StoreProcess:
     async def start(self) -> None:
         self.process = self._spawn()
         async with asyncio.timeout(20):
-            while not self._serves():  # noqa: ASYNC110
+            while not self._serves():  # noqa: ASYNC110  (another process's socket gives no event)
                 await asyncio.sleep(0.025)
 
     def kill(self) -> None:
@@ -54,17 +52,9 @@ class StoreProcess:
 
 
 @pytest.fixture
-def short_folder() -> Iterator[Path]:
-    """A folder whose path leaves room for a socket's name."""
-    path = Path(tempfile.mkdtemp(prefix="ck-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture
-async def store(short_folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[StoreProcess]:
+async def store(folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[StoreProcess]:
     """A running store; a test's `limits` marker adds arguments."""
-    process = StoreProcess(short_folder, *getattr(request, "param", ()))
+    process = StoreProcess(folder, *getattr(request, "param", ()))
     await process.start()
     yield process
     if process.process is not None and process.process.poll() is None:

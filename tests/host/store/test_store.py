@@ -40,14 +40,14 @@ async def test_what_is_stored_comes_back(client: StoreClient) -> None:
     assert not await client.has(bytes(32))
 
 
-async def test_large_files_are_streamed(client: StoreClient, short_folder: Path) -> None:
+async def test_large_files_are_streamed(client: StoreClient, folder: Path) -> None:
     """A file of several megabytes goes in and comes out unchanged, and its client keeps no temporary file."""
-    path, back = short_folder / "large", short_folder / "back"
+    path, back = folder / "large", folder / "back"
     path.write_bytes(os.urandom(5 << 20))
     digest = await client.put_file(path)
     await client.get_to_file(digest, back, limit=5 << 20)
     assert back.read_bytes() == path.read_bytes()
-    assert not incoming(short_folder)
+    assert not incoming(folder)
 
 
 async def test_many_small_blobs_come_at_once(client: StoreClient) -> None:
@@ -121,7 +121,7 @@ async def test_a_size_that_is_announced_wrongly_is_refused(store: Any) -> None:
     assert b"store.too_large" in await raw(b"Content-Length: 99999999999999")
 
 
-async def test_a_reader_compares_the_digest(short_folder: Path) -> None:
+async def test_a_reader_compares_the_digest(folder: Path) -> None:
     """A store that lies is caught by its client, in memory and on disk."""
 
     async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -129,17 +129,17 @@ async def test_a_reader_compares_the_digest(short_folder: Path) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nlie")
         await writer.drain()
 
-    address = Address("unix", str(short_folder / "liar.sock"))
+    address = Address("unix", str(folder / "liar.sock"))
     async with await listen(address, lie), StoreClient(address) as client:
         assert await code_of(client.get_bytes(bytes(32), limit=10)) == "store.digest"
-        assert await code_of(client.get_to_file(bytes(32), short_folder / "out", limit=10)) == "store.digest"
+        assert await code_of(client.get_to_file(bytes(32), folder / "out", limit=10)) == "store.digest"
         assert await code_of(client.get_bytes(bytes(32), limit=2)) == "store.too_large"
         assert await code_of(client.get_many([bytes(32)])) in ("store.answer", "store.digest")
-    assert not (short_folder / "out").exists()
-    assert not incoming(short_folder)
+    assert not (folder / "out").exists()
+    assert not incoming(folder)
 
 
-async def test_a_reader_is_bounded_without_a_length(short_folder: Path) -> None:
+async def test_a_reader_is_bounded_without_a_length(folder: Path) -> None:
     """An endless answer is cut at the reader's limit."""
 
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -149,7 +149,7 @@ async def test_a_reader_is_bounded_without_a_length(short_folder: Path) -> None:
             writer.write(bytes(65536))
             await writer.drain()
 
-    address = Address("unix", str(short_folder / "liar.sock"))
+    address = Address("unix", str(folder / "liar.sock"))
     async with await listen(address, endless), StoreClient(address) as client:
         assert await code_of(client.get_bytes(bytes(32), limit=1 << 20)) == "store.too_large"
 
@@ -202,7 +202,7 @@ async def test_what_was_acknowledged_survives_a_kill(store: Any, client: StoreCl
             answered.append(await client.put_bytes(os.urandom(3000)))
 
     filling = [asyncio.create_task(fill()) for _ in range(4)]
-    while len(answered) < 40:  # noqa: ASYNC110
+    while len(answered) < 40:  # noqa: ASYNC110  (four tasks fill one list)
         await asyncio.sleep(0.01)
     store.kill()
     await asyncio.gather(*filling, return_exceptions=True)

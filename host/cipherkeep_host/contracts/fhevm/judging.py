@@ -6,18 +6,19 @@ becomes final is one that fhEVM's contracts and the users' clients accept.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from cipherkeep_attestation import cbor
 from cipherkeep_attestation.statements import eip712, fhevm
 from cipherkeep_attestation.statements.answer import MAX_RESULT, Core
 from cipherkeep_attestation.statements.governance import KeyTerms
+from cipherkeep_attestation.statements.material import GeneratedKey
 from cipherkeep_attestation.statements.request import Keygen, PublicDecrypt, Request, UserDecrypt
 
 from cipherkeep_host.contracts.interface import ContractRefusal
 
 SCHEME = "eip712"
-MAX_MATERIAL = 8  # objects of public material of one key
 WORD = 32  # bytes
 
 
@@ -35,10 +36,10 @@ def judge_core(core: Core, asked: Request, *, terms: KeyTerms, signer: bytes) ->
     signature = cbor.fields(core.signatures, eip712=cbor.raw(eip712.SIGNATURE_LENGTH))[SCHEME]
     if isinstance(asked, Keygen):
         _same(core, core.id, ())
-        _keygen(core.result, terms)
-        return
-    _same(core, asked.key_id, tuple(item.digest for item in asked.ciphertexts))
-    struct = _public(core.result, asked) if isinstance(asked, PublicDecrypt) else _user(core.result, asked)
+        struct = _keygen(core.id, core.result, asked, terms)
+    else:
+        _same(core, asked.key_id, tuple(item.digest for item in asked.ciphertexts))
+        struct = _public(core.result, asked) if isinstance(asked, PublicDecrypt) else _user(core.result, asked)
     if eip712.recover(terms.decryption.digest(struct), signature) != signer:
         raise ContractRefusal("fhevm.answer_signature", "another signer")
 
@@ -50,21 +51,11 @@ def _same(core: Core, key_id: bytes, digests: tuple[bytes, ...]) -> None:
         raise ContractRefusal("fhevm.answer_ciphertexts")
 
 
-def _keygen(result: dict[str, Any], terms: KeyTerms) -> None:
-    """The typed data is over digests of another kind than SHA-256, which only the material gives: not checked here."""
-    found = cbor.fields(result, material=cbor.sequence(cbor.anything, MAX_MATERIAL, least=1), parameters=cbor.text(96))
-    if found["parameters"] != terms.parameters:
-        raise ContractRefusal("fhevm.answer_parameters", found["parameters"])
-    kinds = []
-    for row in found["material"]:
-        if type(row) is not list or len(row) != 3:
-            raise ContractRefusal("fhevm.answer_material", "material is [kind, digest, size]")
-        named = {"kind": row[0], "digest": row[1], "size": row[2]}
-        kinds.append(
-            cbor.fields(named, kind=cbor.text(32), digest=cbor.raw(32), size=cbor.uint(1 << 40, least=1))["kind"]
-        )
-    if len(set(kinds)) != len(kinds):
-        raise ContractRefusal("fhevm.answer_material", "a kind twice")
+def _keygen(key_id: bytes, result: dict[str, Any], asked: Keygen, terms: KeyTerms) -> bytes:
+    found = GeneratedKey.of_map(result)
+    if found.parameters != terms.parameters:
+        raise ContractRefusal("fhevm.answer_parameters", found.parameters)
+    return found.struct_hash(preparation=hashlib.sha256(asked.statement).digest(), key_id=key_id)
 
 
 def _public(result: dict[str, Any], asked: PublicDecrypt) -> bytes:

@@ -1,0 +1,192 @@
+"""`cipherkeep-audit party`: a live party: what its enclave attests to now, beside what it registered on the chain."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import time
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from cipherkeep_attestation.chain.header import Header
+from cipherkeep_attestation.chain.state import verify_present
+from cipherkeep_attestation.cli.inputs import UsageError
+from cipherkeep_attestation.cli.live import Node, ask_document
+from cipherkeep_attestation.cli.output import Section, Verdict, show
+from cipherkeep_attestation.cli.trusted import Enclave, add_trust, enclave_of, instance_of, open_trust, time_of
+from cipherkeep_attestation.errors import EvidenceError, Refused, Stale
+from cipherkeep_attestation.handshake import ResponderStatement, judge_responder, judge_with
+from cipherkeep_attestation.nitro.verify import InsecureAnyMeasurement
+from cipherkeep_attestation.receipts.judging import lead
+from cipherkeep_attestation.receipts.trust import TrustFile
+from cipherkeep_attestation.statements.layout import PARTIES, PartyRecord
+from cipherkeep_attestation.statements.registration import measurements_digest
+from cipherkeep_attestation.trace import Trace
+
+MAX_HEADER_AGE = timedelta(minutes=10)  # unless the trust file says otherwise: a live party is judged by a live chain
+DOCUMENT_AGE = timedelta(minutes=5)
+_ATTEMPTS = 20  # the chain may move on between a header and a proof
+_PAUSE = 0.1  # seconds
+
+PLAN = MappingProxyType(
+    {
+        "lightclient.root": "The node's chain begins at your trust root.",
+        "lightclient.quorum": "Validators with more than two thirds of the power signed its newest header.",
+        "receipt.old_header": "The newest header is recent.",
+        "proof.root": "The party's record stands in the state under that header.",
+        "party.unknown": "The record is that of the party you named.",
+        "party.not_registered": "The party is registered, and its registration has not lapsed.",
+        "document.nonce": "The document was made for the nonce that was drawn just now.",
+        "document.signature": "The document holds under the root that you named, and is no debug enclave's.",
+        "document.pcr_mismatch": "The image is one that your own policy names.",
+        "handshake.configuration_pcr": "PCR16 is that of the configuration which the enclave claims.",
+        "party.registration": "Chain, party, configuration and image are those of the party's record.",
+    }
+)
+_DESCRIPTION = """\
+Draw a nonce, have the party's enclave make a document over it, judge the document under the root of the trust file, and
+compare it with the party's record on the chain, which is proven from the trust root on. The trust file needs [instance]
+and [enclave]; with a policy the image must be one of its releases too."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `party verify`."""
+    party = subparsers.add_parser("party", help="live parties", allow_abbrev=False)
+    commands = party.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    verify = commands.add_parser(
+        "verify",
+        help="compare a live enclave with its party's record",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Example: cipherkeep-audit party verify party-1 --node http://127.0.0.1:26657 "
+        "--attestation https://kms.example --trust trust.toml",
+        allow_abbrev=False,
+    )
+    verify.add_argument("name", metavar="NAME", help="the party's name")
+    verify.add_argument("--node", metavar="URL", required=True, help="JSON-RPC of a node: http://, https:// or unix://")
+    verify.add_argument("--attestation", metavar="URL", required=True, help="where POST /attestation is served")
+    add_trust(verify)
+    verify.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge one live party."""
+    trust = open_trust(arguments.trust)
+    if arguments.at is not None:
+        raise UsageError("a live party is judged now: --at has no place here")
+    enclave, instance = enclave_of(trust, arguments.trust), instance_of(trust).name
+    trace = Trace()
+    refusal: EvidenceError | None = None
+    sections: tuple[Section, ...] = ()
+    details: dict[str, object] = {}
+    try:
+        header, index, record = _record(arguments, trust, instance, trace)
+        said = _document(arguments, enclave, trace)
+        _compare(arguments.name, trust, record, said, trace)
+        rows = _rows(header, index, record, said, enclave)
+        sections, details = (Section(f"party {record.name}", tuple(rows.items())),), {"party": rows}
+    except EvidenceError as error:
+        refusal = error
+    checks = trace.checks(
+        PLAN, failed=None if refusal is None else refusal.code, detail="" if refusal is None else refusal.detail
+    )
+    verdict = Verdict(
+        subject="party",
+        checks=checks,
+        refusal=refusal,
+        conclusion=f"{arguments.name} runs what it registered",
+        sections=sections,
+        details=details,
+    )
+    return show(verdict, as_json=arguments.json)
+
+
+def _record(
+    arguments: argparse.Namespace, trust: TrustFile, instance: str, trace: Trace
+) -> tuple[Header, int, PartyRecord]:
+    """The newest header, and the party's index and record under it."""
+    node = Node(arguments.node)
+    found = node.query(f"/index/{instance}/names", arguments.name.encode())
+    if not isinstance(found, bytes) or len(found) != 8:
+        raise Refused("party.unknown", f"{arguments.name}: so this node says; absence is not proven"[:160])
+    index = int.from_bytes(found, "big")
+    for attempt in range(_ATTEMPTS):
+        header = _header(arguments, trust, node, trace)
+        try:
+            value, proof = node.prove(instance, PARTIES, index, under=header.height)
+            break
+        except Refused:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(_PAUSE)
+    verify_present(header.app_hash, instance=instance, collection=PARTIES, key=index, value=value, proof=proof)
+    trace.passes("proof.root")
+    record = PartyRecord.decode(value)
+    if record.name != arguments.name:
+        raise Refused("party.unknown", record.name)
+    trace.passes("party.unknown")
+    if record.registration is None:
+        raise Refused("party.not_registered", record.name)
+    trace.passes("party.not_registered")
+    return header, index, record
+
+
+def _header(arguments: argparse.Namespace, trust: TrustFile, node: Node, trace: Trace) -> Header:
+    first, newest = node.light_block(trust.root.height), node.light_block()
+    now = time_of(arguments)
+    blocks = [first] if newest.header.height == first.header.height else [first, newest]
+    header = lead(trust.root, blocks, now=now).head
+    trace.passes("lightclient.root", "lightclient.quorum")
+    if now - header.time.datetime > (trust.max_header_age or MAX_HEADER_AGE):
+        raise Stale("receipt.old_header", _time(header.time.datetime))
+    trace.passes("receipt.old_header")
+    return header
+
+
+def _document(arguments: argparse.Namespace, enclave: Enclave, trace: Trace) -> ResponderStatement:
+    nonce = secrets.token_bytes(32)
+    message = ask_document(arguments.attestation, nonce)
+    # Without a policy of the auditor's, the chain's record decides about the image: `_compare`.
+    measurements = enclave.measurements or InsecureAnyMeasurement()
+    judge = judge_with(root=enclave.root, kind="enclave", measurements=measurements, max_age=DOCUMENT_AGE)
+    said = judge_responder(message, nonce=nonce, judge=judge, at=time_of(arguments))
+    trace.passes("document.nonce", "document.signature", "handshake.configuration_pcr")
+    if enclave.policy is None:
+        trace.waives("document.pcr_mismatch", "no policy was named: the record decides")
+    else:
+        trace.passes("document.pcr_mismatch")
+    return said
+
+
+def _compare(name: str, trust: TrustFile, record: PartyRecord, said: ResponderStatement, trace: Trace) -> None:
+    terms = said.terms
+    if (terms.party, terms.chain_id) != (name, trust.root.chain_id):
+        raise Refused("party.registration", f"party {terms.party} of {terms.chain_id}")
+    if terms.configuration_digest != record.configuration:
+        raise Refused("party.registration", f"configuration {terms.configuration_digest.hex()}")
+    if measurements_digest(dict(said.attestation.pcrs)) != record.measurements:
+        raise Refused("party.registration", f"PCR0 {said.attestation.pcrs[0].hex()}")
+    trace.passes("party.registration")
+
+
+def _rows(
+    header: Header, index: int, record: PartyRecord, said: ResponderStatement, enclave: Enclave
+) -> dict[str, str]:
+    attestation = said.attestation
+    rows = {
+        "index": str(index),
+        "proven under header": f"{header.height} of {_time(header.time.datetime)}",
+        "evidence key": "" if record.evidence_key is None else record.evidence_key.hex(),
+        "signing key": "" if record.signing_key is None else record.signing_key.hex(),
+        "registration": "" if record.registration is None else record.registration.hex(),
+        "vault manifest": f"number {record.manifest_serial}",
+        "configuration": record.configuration.hex(),
+        "document's root": enclave.root.name,
+        "module": attestation.module_id,
+        "document made": _time(attestation.timestamp),
+    }
+    return rows | {f"PCR{number}": attestation.pcrs[number].hex() for number in (0, 1, 2, 16)}
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,345 @@
+"""The only place that says what is fuzzed: one target per parser, what it may refuse with, and what must hold otherwise.
+
+A target gets bytes. It ends quietly, or with one of its `refusals`; anything else is a finding, and so is a value that
+does not encode to the bytes that it was read from, where a format has one encoding. Where bytes are signed, the target
+signs them itself, so that mutations reach what lies behind the signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import tfhers
+from cipherkeep_attestation import cbor, cose, strict_json
+from cipherkeep_attestation.chain import iavl, ics23, protobuf, rpc_json
+from cipherkeep_attestation.chain.header import LightBlock
+from cipherkeep_attestation.chain.protobuf import Kind
+from cipherkeep_attestation.chain.state import StateProof, verify_absent, verify_present
+from cipherkeep_attestation.eif.image import read_image
+from cipherkeep_attestation.eif.signature import judge_signature
+from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.handshake import Initiator, Responder
+from cipherkeep_attestation.nitro.certificate import read_certificate
+from cipherkeep_attestation.nitro.document import decode as decode_document
+from cipherkeep_attestation.nitro.verify import NO_NONCE, InsecureAnyMeasurement, Policy, aws_root, verify
+from cipherkeep_attestation.policy import read_policy
+from cipherkeep_attestation.statements import answer, governance, layout, registration, request
+from cipherkeep_attestation.statements.configuration import Configuration, Genesis
+from cipherkeep_attestation.statements.manifest import Manifest
+from cipherkeep_attestation.statements.transaction import Transaction
+from cipherkeep_wire.transport import TransportError, read_frame
+
+from fuzz import seeds
+from tests.simulators.governance import public
+
+
+class FindingError(Exception):
+    """A property does not hold for these bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A parser under fuzzing."""
+
+    run: Callable[[bytes], object]
+    seeds: Callable[[], list[bytes]]
+    refusals: tuple[type[Exception], ...] = (EvidenceError,)
+
+
+def one_encoding(read: Callable[[bytes], Any], write: Callable[[Any], bytes]) -> Callable[[bytes], None]:
+    """Whatever is read is written back as it was."""
+
+    def run(data: bytes) -> None:
+        if write(read(data)) != data:
+            raise FindingError("read and written is not what was read")
+
+    return run
+
+
+def own(*kinds: Any) -> Callable[[bytes], None]:
+    """One of several kinds with `decode` and `encode`: no bytes are read by two of them."""
+
+    def run(data: bytes) -> None:
+        readers = []
+        for kind in kinds:
+            try:
+                value = kind.decode(data)
+            except EvidenceError:
+                continue
+            readers.append(kind.__name__)
+            if value.encode() != data:
+                raise FindingError(f"{kind.__name__}: read and written is not what was read")
+        if len(readers) > 1:
+            raise FindingError(f"read as {readers}")
+
+    return run
+
+
+# --- encodings ---
+
+
+def foreign(data: bytes) -> None:
+    """The lax reader takes all that the strict one takes, and sees the same in it."""
+    lax = cbor.decode_foreign(data)
+    try:
+        strict = cbor.decode(data)
+    except EvidenceError:
+        return
+    if strict != lax:
+        raise FindingError("two readers, two values")
+
+
+def envelope(data: bytes) -> None:
+    payload = cose.unverified_payload(data)
+    value: Any = cbor.decode(data)
+    if cbor.encode([cose.PROTECTED_EDDSA, {}, payload, value[3]]) != data:
+        raise FindingError("an envelope with two encodings")
+    cose.open1(data, public_key=public(seeds.SENDER))
+
+
+KINDS = {1: Kind.VARINT, 2: Kind.BYTES, 3: Kind.MESSAGE, 4: Kind.OPTIONAL, 5: Kind.REPEATED}
+
+
+def wire_format(data: bytes) -> None:
+    found = protobuf.decode(data, KINDS)
+    made = protobuf.put_integer(1, protobuf.integer(found, 1)) + protobuf.put_bytes(2, protobuf.octets(found, 2))
+    made += protobuf.put_message(3, protobuf.octets(found, 3))
+    if (optional := protobuf.optional(found, 4)) is not None:
+        made += protobuf.put_message(4, optional)
+    made += b"".join(protobuf.put_message(5, item) for item in protobuf.repeated(found, 5))
+    if made != data:
+        raise FindingError("read and written is not what was read")
+
+
+# --- documents and the handshake ---
+
+ANY = Policy(
+    measurements=InsecureAnyMeasurement(),
+    nonce=NO_NONCE,
+    public_key=None,
+    max_age=timedelta(minutes=1),
+    insecure_allow_debug=True,
+)
+
+
+def document(data: bytes) -> None:
+    found = decode_document(data, expected=None)
+    verify(data, root=aws_root(), policy=ANY, at=found.timestamp)
+
+
+def document_payload(data: bytes) -> None:
+    decode_document(cbor.encode([cose.PROTECTED_ES384, {}, data, bytes(96)]), expected=None)
+
+
+@cache
+def documents_of_handshake() -> tuple[bytes, bytes]:
+    """The two documents of the honest handshake, so that its machines need not sign anew for every input."""
+    _, second, third, _ = seeds.handshake()
+    offer: Any = cbor.decode(second)
+    reply: Any = cbor.decode(third)
+    return offer["document"], reply["document"]
+
+
+def offer(data: bytes) -> None:
+    """Message 2 to an initiator; if it is taken, message 4 too."""
+    _, reply = documents_of_handshake()
+    machine = Initiator(
+        certificate=seeds.host().certificate,
+        attest=lambda **_: reply,
+        judge=seeds.judge("enclave"),
+        terms=seeds.TERMS,
+    )
+    machine.start(seeds.NONCE)
+    machine.receive(data, at=seeds.NOW)
+
+
+def reply(data: bytes) -> None:
+    """Messages 1 and 3 to a responder."""
+    offered, _ = documents_of_handshake()
+
+    def machine() -> Responder:
+        return Responder(
+            certificate=seeds.enclave().certificate,
+            attest=lambda **_: offered,
+            judge=seeds.judge("host"),
+            terms=seeds.TERMS,
+            session_id=seeds.SESSION,
+            nonce=seeds.OTHER_NONCE,
+        )
+
+    due = machine()
+    due.receive(seeds.handshake()[0], at=seeds.NOW)
+    try:
+        due.receive(data, at=seeds.NOW)
+    except EvidenceError:
+        machine().receive(data, at=seeds.NOW)
+
+
+CHECKSUM = slice(544, 548)  # of an image: over what is before and after it
+
+
+def image(data: bytes) -> None:
+    """As it came, and then with the checksum that it should have."""
+    if not holds(lambda: read_image(io.BytesIO(data), size=len(data))):
+        crc = zlib.crc32(data[: CHECKSUM.start] + data[CHECKSUM.stop :]).to_bytes(4)
+        fixed = data[: CHECKSUM.start] + crc + data[CHECKSUM.stop :]
+        read_image(io.BytesIO(fixed), size=len(fixed))
+
+
+def image_signature(data: bytes) -> None:
+    judge_signature(data, pcr0=bytes(48))
+
+
+# --- chain ---
+
+
+def state_proof(data: bytes) -> None:
+    proof = StateProof.decode(data)
+    if proof.encode() != data:
+        raise FindingError("read and written is not what was read")
+    app_hash = seeds.chain().app_hash()
+    for key, value in ((2, b"second"), (5, b"forged")):
+        judged: dict[str, Any] = {"instance": "one", "collection": "inbox", "key": key, "proof": proof}
+        present = holds(lambda judged=judged, value=value: verify_present(app_hash, value=value, **judged))
+        absent = holds(lambda judged=judged: verify_absent(app_hash, **judged))
+        if (present, absent) not in ((False, False), (key == 2, key == 5)):
+            raise FindingError(f"key {key}: present {present}, absent {absent}")
+
+
+def holds(judge: Callable[[], object]) -> bool:
+    try:
+        judge()
+    except EvidenceError:
+        return False
+    return True
+
+
+def iavl_proof(data: bytes) -> None:
+    holds(lambda: iavl.verify_absence(bytes(32), key=b"key", proof=data))
+    iavl.verify_existence(bytes(32), key=b"key", value=b"value", proof=data)
+
+
+def block_json(data: bytes) -> None:
+    block = rpc_json.light_block(strict_json.loads(data))
+    if LightBlock.decode(block.encode()) != block:
+        raise FindingError("a block that its own encoding does not hold")
+
+
+# --- statements ---
+
+
+def signed_statement(data: bytes) -> None:
+    """A statement that enough governors signed, whatever it says."""
+    keys = seeds.GOVERNANCE.keys[:2]
+    signed = cose.sig_structure(cose.PROTECTED_EDDSA, data)
+    rows = sorted([public(key), key.sign(signed)] for key in seeds.GOVERNANCE.keys[:2])
+    judged = cbor.encode({"signatures": rows, "statement": data})
+    found = governance.verify(
+        judged, governors=seeds.GOVERNANCE.governors, instance="one", genesis=seeds.GOVERNANCE.genesis.digest()
+    )
+    if found.payload() != data:
+        raise FindingError("read and written is not what was read")
+
+
+def statement(data: bytes) -> None:
+    found = governance.verify(
+        data, governors=seeds.GOVERNANCE.governors, instance="one", genesis=seeds.GOVERNANCE.genesis.digest(), serial=1
+    )
+    if found.payload() not in seeds.governance_payloads():
+        raise FindingError("nobody signed this")
+
+
+def transaction(data: bytes) -> None:
+    found = Transaction.open(cose.sign1(data, key=seeds.SENDER))
+    if found.payload() != data:
+        raise FindingError("read and written is not what was read")
+
+
+def signed_answer(data: bytes) -> None:
+    found = answer.Answer.open(cose.sign1(data, key=seeds.SENDER), evidence_key=public(seeds.SENDER))
+    if found.sign(seeds.SENDER) != cose.sign1(data, key=seeds.SENDER):
+        raise FindingError("read and written is not what was read")
+
+
+def signed_registration(data: bytes) -> None:
+    evidence = seeds.party().evidence
+    found = registration.read(cose.sign1(data, key=evidence))
+    if found.sign(evidence) != cose.sign1(data, key=evidence):
+        raise FindingError("read and written is not what was read")
+
+
+# --- the wire ---
+
+
+@cache
+def loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
+def frame(data: bytes) -> None:
+    """A frame of at most 64 KiB from a stream that ends."""
+
+    async def read() -> bytes:
+        stream = asyncio.StreamReader()
+        stream.feed_data(data)
+        stream.feed_eof()
+        return await read_frame(stream, maximum=1 << 16, timeout=1)
+
+    got = loop().run_until_complete(read())
+    if len(got).to_bytes(4) + got != data[: 4 + len(got)]:
+        raise FindingError("not the frame that was sent")
+
+
+POLICY = b'''format = 1
+kind = "enclave"
+max_age_seconds = 300
+nonce = "demanded"
+
+[[release]]
+version = "1.4.0"
+pcr0 = "%s"
+pcr1 = "%s"
+pcr2 = "%s"
+not_after = 2027-01-01T00:00:00Z
+''' % (b"aa" * 48, b"bb" * 48, b"cc" * 48)
+
+
+TARGETS: dict[str, Target] = {
+    "cbor": Target(one_encoding(cbor.decode, cbor.encode), lambda: seeds.requests() + seeds.records()),
+    "cbor_foreign": Target(foreign, lambda: seeds.document_payloads() + seeds.requests()),
+    "cose": Target(envelope, lambda: seeds.transactions() + seeds.answers()),
+    "document": Target(document, seeds.documents),
+    "document_payload": Target(document_payload, seeds.document_payloads),
+    "certificate": Target(read_certificate, seeds.certificates),
+    "handshake_offer": Target(offer, lambda: [seeds.handshake()[1], seeds.handshake()[3]]),
+    "handshake_reply": Target(reply, lambda: [seeds.handshake()[0], seeds.handshake()[2]]),
+    "protobuf": Target(wire_format, lambda: [bytes.fromhex("0805120261621a03080162" + "2200" + "2a00")]),
+    "light_block": Target(one_encoding(LightBlock.decode, LightBlock.encode), seeds.light_blocks),
+    "block_json": Target(block_json, seeds.block_json, (EvidenceError, ValueError)),
+    "ics23": Target(one_encoding(ics23.decode, ics23.encode), seeds.proofs),
+    "iavl": Target(iavl_proof, seeds.proofs),
+    "state_proof": Target(state_proof, seeds.state_proofs),
+    "request": Target(one_encoding(request.decode, lambda value: value.encode()), seeds.requests),
+    "answer": Target(signed_answer, seeds.answer_payloads),
+    "governance": Target(statement, seeds.governance),
+    "governance_signed": Target(signed_statement, seeds.governance_payloads),
+    "transaction": Target(transaction, seeds.transaction_payloads),
+    "registration": Target(signed_registration, seeds.registration_payloads),
+    "manifest": Target(own(Manifest), seeds.manifests),
+    "configuration": Target(own(Configuration, Genesis), seeds.configurations),
+    "records": Target(
+        own(layout.RequestRecord, layout.Inbox, layout.Control, layout.PartyRecord, layout.Equivocation), seeds.records
+    ),
+    "image": Target(image, seeds.images),
+    "image_signature": Target(image_signature, seeds.image_signatures),
+    "policy": Target(read_policy, lambda: [POLICY]),
+    "packed_list": Target(tfhers.packed_types, lambda: [seeds.PACKED.read_bytes()], (tfhers.FormatError,)),
+    "frame": Target(frame, lambda: [b"\x00\x00\x00\x03abc", b"\x00\x01\x00\x01"], (TransportError,)),
+}

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 KEEP ?= 0
+TIME ?= 600
 
-.PHONY: help setup demo test bench lint fuzz lock clean
+.PHONY: help setup demo test bench lint model fuzz lock clean
 
 help:
 	@echo "make demo          start the appliance here, run one real round, say what was verified, stop"
@@ -11,6 +12,8 @@ help:
 	@echo "make test          run all tests"
 	@echo "make bench         measure, as a table and as JSON"
 	@echo "make lint          ruff, mypy, import contracts, clippy"
+	@echo "make model         check the model of the handshake, and that its broken variants fail"
+	@echo "make fuzz          fuzz every parser for TIME=600 seconds in all"
 	@echo "make lock          resolve the lock files again"
 	@echo "make clean         remove what this checkout built (the cache stays: see README)"
 
@@ -30,6 +33,13 @@ bench: setup
 lint:
 	@$(PYTHON) tools/setup.py demo lint
 	@$(BIN)/python tools/lint.py
+
+model:
+	@$(PYTHON) tools/model.py $(ARGS)
+
+fuzz:
+	@$(PYTHON) tools/setup.py demo fuzz
+	@$(BIN)/python -m fuzz.run --seconds $(TIME) $(ARGS)
 
 lock:
 	@$(PYTHON) tools/setup.py demo

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,11 +31,16 @@ def stub_of(channel: grpc.aio.Channel) -> Any:
     return kms_pb2_grpc.KmsStub(channel)  # type: ignore[no-untyped-call]
 
 
-def new_world(path: Path, *, roots: tuple[bytes, ...] = (b"root",)) -> World:
-    """A chain in real time with coprocessors and an admitted party."""
+def new_world(
+    path: Path,
+    *,
+    roots: tuple[bytes, ...] = (b"root",),
+    configured: Callable[[Configuration], Configuration] = lambda plain: plain,
+) -> World:
+    """A chain in real time with coprocessors and a party, admitted with what `configured` makes of the plain one."""
     start = datetime.now(UTC) - timedelta(seconds=60)
     world = World(path, start=start, roots=roots, interval=0.5)
-    world.configuration = replace(world.configuration, host_measurements=(), insecure=INSECURE)
+    world.configuration = configured(replace(world.configuration, host_measurements=(), insecure=INSECURE))
     world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.admission())
     return world
 

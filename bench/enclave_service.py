@@ -57,15 +57,15 @@ async def _attested() -> list[Row]:
         state = stack.enter_context(new_state())
         folders = [stack.enter_context(short_folder()) for _ in range(3)]
         service, _ = stack.enter_context(kms_process(state, folders[0]))
-        world = new_world(folders[1], roots=(emulated_root(state).certificate_der,))
-        configuration = with_key(world.configuration, service, state)
-        async with enclave(configuration, state, folders[2], service.socket_path) as running:
+        root = emulated_root(state).certificate_der
+        world = new_world(folders[1], roots=(root,), configured=lambda plain: with_key(plain, service, state))
+        async with enclave(world.configuration, state, folders[2], service.socket_path) as running:
             await running.listening()
             opened: list[float] = []
             for _ in range(_CHANNELS):
                 await (await clocked(lambda: _channel(running), opened)).close()
             async with await _channel(running) as channel:
-                host = Host(world, configuration, stub_of(channel.grpc))
+                host = Host(world, world.configuration, stub_of(channel.grpc))
                 rows = await _figures(host, "enclave service, attested TLS", target=True)
                 memory = resident(running.process.pid)
     group = "enclave process, no proxy"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import io
 import os
 import re
@@ -44,15 +45,22 @@ class LimitError(Exception):
     """An input took too long or too much memory."""
 
 
-def guarded(target: Target) -> Callable[[bytes], None]:
-    """The target, with what it may refuse taken out and its limits held."""
+def guarded(target: Target, keep: Path) -> Callable[[bytes], None]:
+    """The target, with what it may refuse taken out and its limits held. A finding's input goes to `keep`-DIGEST."""
+
+    def watched(data: bytes) -> None:
+        try:
+            run(data)
+        except BaseException:
+            path = keep.with_name(f"{keep.name}-{hashlib.sha256(data).hexdigest()[:16]}")
+            path.write_bytes(data)
+            print(f"input kept as {path}", file=sys.stderr)
+            raise
 
     def run(data: bytes) -> None:
         memory, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-        try:
+        with contextlib.suppress(*target.refusals):
             target.run(data)
-        except target.refusals:
-            pass
         took = time.process_time() - began
         grew = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
         if took > SLOW:
@@ -60,7 +68,7 @@ def guarded(target: Target) -> Callable[[bytes], None]:
         if grew > GROWTH:
             raise LimitError(f"{grew >> 10} MiB for {len(data)} bytes")
 
-    return run
+    return watched
 
 
 def fuzz(name: str, target: Target, corpus: Path, findings: Path, seconds: int) -> None:
@@ -72,7 +80,7 @@ def fuzz(name: str, target: Target, corpus: Path, findings: Path, seconds: int) 
             (known / f"seed{index}").write_bytes(seed)
         for path in (FOUND / name).glob("*"):
             shutil.copy(path, known / path.name)
-        run = guarded(target)
+        run = guarded(target, findings / name)
         for path in sorted(known.iterdir()):
             run(path.read_bytes())
         if seconds == 0:
@@ -126,13 +134,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("target", nargs="*", help="all of them if none is named")
     options = parser.parse_args(arguments)
     # Coverage is counted in what is imported here for the first time; atheris names every module as it goes.
-    with contextlib.redirect_stderr(io.StringIO()):
-        with atheris.instrument_imports(include=["cipherkeep_attestation", "cipherkeep_wire.transport"]):
-            from fuzz.targets import TARGETS
+    packages = ["cipherkeep_attestation", "cipherkeep_wire.transport"]
+    with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=packages):
+        from fuzz.targets import TARGETS
     unknown = [name for name in options.target if name not in TARGETS]
     if unknown:
         parser.error(f"no target is called {unknown[0]}; there are: {', '.join(TARGETS)}")
     names = options.target or list(TARGETS)
+    for name in names:
+        TARGETS[name].seeds()  # what they share is made once, and not again in each child
     findings = options.corpus / "findings"
     findings.mkdir(parents=True, exist_ok=True)
     failed, share = 0, options.seconds / len(names)

@@ -70,7 +70,9 @@ def checker() -> Path:
 def judge(archive: Path) -> None:
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != SHA256:
-        raise ModelError(f"{archive} is not the pinned TLC: SHA-256 {found}. Remove it and find out where it came from.")
+        raise ModelError(
+            f"{archive} is not the pinned TLC: SHA-256 {found}. Remove it and find out where it came from."
+        )
 
 
 def need(program: str, purpose: str) -> None:

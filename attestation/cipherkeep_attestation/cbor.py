@@ -223,6 +223,9 @@ class _Parser:
                 if encoded <= previous:
                     code = "encoding.duplicate_key" if encoded == previous else "encoding.key_order"
                     raise Malformed(code, f"at byte {start}")
+                # What `encode` would not write back: a reader that passes such a map on would break later.
+                if previous and encoded[0] >> 5 != previous[0] >> 5:
+                    raise Malformed("encoding.mixed_keys", f"at byte {start}")
                 previous = encoded
             elif key in result:
                 raise Malformed("encoding.duplicate_key", f"at byte {start}")

@@ -120,6 +120,11 @@ RULES: dict[str, Rule] = {
         hint="Nothing that follows the format writes this: suspect whoever sent it.",
         source="encoding of this project",
     ),
+    "encoding.mixed_keys": Rule(
+        "The keys of a CBOR map are not all texts, all positive or all negative integers.",
+        hint="Encode with the encoder of this project.",
+        source="encoding of this project",
+    ),
     "encoding.duplicate_key": Rule(
         "A CBOR map has a key twice.",
         hint="Two readers could see two values: suspect an attack.",

@@ -84,8 +84,8 @@ Accepts2(i, doc, cert) ==
 \* Responder.receive(message 3)
 Accepts3(r, session, doc, cert) ==
     /\ Check("handshake.session", session = r)
-    /\ Judged(doc, cert, res[r].owner, r, [kind |-> res[r].kind, image |-> IF res[r].kind = "host" THEN "host" ELSE "good"],
-              "initiator")
+    /\ Judged(doc, cert, res[r].owner, r,
+              [kind |-> res[r].kind, image |-> IF res[r].kind = "host" THEN "host" ELSE "good"], "initiator")
     /\ Check("handshake.user_data", doc.data.terms = Nothing /\ doc.data.responder # Nothing)
     /\ Check("handshake.session", doc.data.session = r)
     /\ Check("handshake.responder_document", doc.data.responder = res[r].doc)
@@ -152,7 +152,7 @@ Connected(i) == Sent(i) /\ \E r \in R : Serves(r, i)
 
 Honest(doc) == doc.signer \notin Hostile
 
-\* The channel's key is known to the holders of the two pinned keys. A session with an honest peer excludes the attacker.
+\* The channel's key is known to the holders of the two pinned keys: with an honest peer, not to the attacker.
 Secrecy ==
     /\ \A i \in I : Sent(i) /\ Honest(ini[i].peer) => ini[i].pinned.key # "a"
     /\ \A r \in R : res[r].state = "done" /\ Honest(res[r].peer) => res[r].pinned.key # "a"

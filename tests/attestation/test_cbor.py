@@ -147,6 +147,9 @@ def test_a_rule_has_its_code_in_both_decoders(code: str, data: str) -> None:
         ("encoding.key_order", "a202000100", {2: 0, 1: 0}),
         ("encoding.key_order", "a262616100616200", {"aa": 0, "b": 0}),
         ("encoding.key_order", "a220000000", {-1: 0, 0: 0}),
+        ("encoding.mixed_keys", "a200002000", {0: 0, -1: 0}),
+        ("encoding.mixed_keys", "a20100616100", {1: 0, "a": 0}),
+        ("encoding.mixed_keys", "a22000616100", {-1: 0, "a": 0}),
         ("encoding.indefinite", "9fff", []),
         ("encoding.indefinite", "9f00ff", [0]),
         ("encoding.indefinite", "bfff", {}),
@@ -155,7 +158,7 @@ def test_a_rule_has_its_code_in_both_decoders(code: str, data: str) -> None:
     ],
 )
 def test_others_may_write_it_another_way(code: str, data: str, value: Any) -> None:
-    """Order and indefinite lengths are the only freedom that others have."""
+    """Order, kinds of keys and indefinite lengths are the only freedom that others have."""
     assert code_of(bytes.fromhex(data)) == code
     assert cbor.decode_foreign(bytes.fromhex(data)) == value
 

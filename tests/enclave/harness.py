@@ -241,9 +241,13 @@ class World:
 
     def note(self, evidence_key: bytes, signing_key: bytes, pin: tuple[int, bytes]) -> None:
         """The contract notes these keys, and a manifest's number and digest."""
-        serial, digest = pin
-        keys = {"evidence_key": evidence_key, "signing_key": signing_key}
-        self.record = replace(self.record, manifest_serial=serial, manifest=digest, **keys)
+        self.record = replace(
+            self.record,
+            evidence_key=evidence_key,
+            signing_key=signing_key,
+            manifest_serial=pin[0],
+            manifest=pin[1],
+        )
 
     async def bring_up(self) -> None:
         """Everything up to an open vault."""

@@ -115,9 +115,9 @@ def made(tmp_path: Path, state: Path, service: KmsClient) -> Connector:
     start = datetime.now(UTC) - timedelta(seconds=30)
     world = World(tmp_path, start=start, roots=(root,), interval=0.5)
     world.configuration = replace(world.configuration, host_measurements=(), insecure=INSECURE)
-    configuration = with_key(world.configuration, service, state)
+    world.configuration = with_key(world.configuration, service, state)
     world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.admission())
-    return Connector(world, configuration)
+    return Connector(world, world.configuration)
 
 
 async def test_from_boot_to_answers_and_back_after_a_kill(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from datetime import UTC, datetime
-from typing import Any
 
 from cipherkeep_attestation.cli.inputs import read_file
 from cipherkeep_attestation.cli.output import Section, Verdict, show
@@ -14,7 +13,8 @@ from cipherkeep_attestation.receipts.judging import Trust
 from cipherkeep_attestation.receipts.offline import PLAN, Audited, Holder, audit, genesis_of
 from cipherkeep_attestation.receipts.receipt import MAX_RECEIPT, Receipt
 from cipherkeep_attestation.statements import eip712, request
-from cipherkeep_attestation.trace import Trace
+from cipherkeep_attestation.statements.material import GeneratedKey
+from cipherkeep_attestation.trace import Check, Trace
 
 _DESCRIPTION = """\
 Judge a receipt (`cipherkeep request show ID --receipt FILE`) with nothing but the receipt and your trust file: headers,
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     return show(_verdict(audited, checks, enclave.root.name), as_json=arguments.json)
 
 
-def _verdict(audited: Audited, checks: Any, root: str) -> Verdict:
+def _verdict(audited: Audited, checks: tuple[Check, ...], root: str) -> Verdict:
     verified = audited.verified
     rows = {**_question(audited), **_outcome(audited)}
     sections = [Section("the request and its answer", tuple((name, _text(value)) for name, value in rows.items()))]
@@ -119,6 +119,9 @@ def _outcome(audited: Audited) -> dict[str, object]:
     core = audited.verified.core
     if core.refusal is not None:
         return {"refused": core.refusal}
+    if isinstance(audited.verified.asked, request.Keygen) and core.result is not None:
+        made = GeneratedKey.of_map(core.result)
+        return {"public material": [f"{item.kind} {item.digest.hex()}, {item.size} bytes" for item in made.material]}
     values = [f"{name} {value}" for _, name, value in audited.verified.values]
     if values:
         return {"values": values}

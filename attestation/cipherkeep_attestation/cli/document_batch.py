@@ -45,14 +45,13 @@ def judge_lines(source: str) -> int:
             raise UsageError("policy is not an object")
         policy, note = _policy(fields["policy"])
         at = moment(fields["at"], "at")
-        name = fields["root"]
+        name, document = fields["root"], fields["document"]
+        if "-" in (name, document):
+            raise UsageError("root and document are paths")
         if name not in roots:
             if len(roots) >= 64:
                 roots.clear()
             roots[name] = trust_root(name)
-        document = fields["document"]
-        if document == "-":
-            raise UsageError("document is a path")
         attestation = verify(read_head(document, LIMIT + 1), root=roots[name], policy=policy, at=at)
         mode = ", debug mode" if attestation.debug else ""
         return f"enclave {attestation.module_id}{mode}, holds until {attestation.not_after:%Y-%m-%dT%H:%M:%SZ}{note}"
@@ -76,7 +75,7 @@ def _fields(
 def _policy(value: dict[str, Any]) -> tuple[Policy, str]:
     """The policy of a line, and what must be said about it beside the verdict."""
     optional = ("measurements", "insecure_any_measurement", "allow_debug", "nonce", "max_age_seconds")
-    fields = _fields(value, "policy", optional=optional)
+    fields = {name: found for name, found in _fields(value, "policy", optional=optional).items() if found is not None}
     any_measurement = _flag(fields, "insecure_any_measurement")
     allow_debug = _flag(fields, "allow_debug")
     if any_measurement == ("measurements" in fields):

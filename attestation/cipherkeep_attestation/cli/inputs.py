@@ -27,7 +27,7 @@ class NotJsonError(ValueError):
 
 
 def open_file(path: str | Path) -> FileIO:
-    """A regular file, unbuffered. UsageError for one that is missing, or a device, pipe or folder: they may never end."""
+    """A regular file, unbuffered. UsageError for a device, pipe or folder (which may never end), and a missing file."""
     try:
         # Non-blocking: opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -40,7 +40,7 @@ def open_file(path: str | Path) -> FileIO:
 
 
 def read_head(path: str | Path, most: int) -> bytes:
-    """The first `most` bytes of a regular file, or of the standard input for `-`; whoever judges them knows the limit."""
+    """The first `most` bytes of a regular file, or of the standard input for `-`: whoever judges them has a limit."""
     if str(path) == "-":
         return sys.stdin.buffer.read(most)
     with BufferedReader(open_file(path)) as stream:

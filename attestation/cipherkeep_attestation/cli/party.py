@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import secrets
 import time
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import MappingProxyType
 
 from cipherkeep_attestation.chain.header import Header
@@ -16,6 +18,7 @@ from cipherkeep_attestation.cli.output import Section, Verdict, show
 from cipherkeep_attestation.cli.trusted import Enclave, add_trust, enclave_of, instance_of, open_trust, time_of
 from cipherkeep_attestation.errors import EvidenceError, Refused, Stale
 from cipherkeep_attestation.handshake import ResponderStatement, judge_responder, judge_with
+from cipherkeep_attestation.handshake_messages import CERTIFICATE_FIELD, DOCUMENT_FIELD, read_message
 from cipherkeep_attestation.nitro.verify import InsecureAnyMeasurement
 from cipherkeep_attestation.receipts.judging import lead
 from cipherkeep_attestation.receipts.trust import TrustFile
@@ -65,6 +68,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     verify.add_argument("name", metavar="NAME", help="the party's name")
     verify.add_argument("--node", metavar="URL", required=True, help="JSON-RPC of a node: http://, https:// or unix://")
     verify.add_argument("--attestation", metavar="URL", required=True, help="where POST /attestation is served")
+    verify.add_argument("--document", metavar="FILE", help="write the document here, where nothing may be yet")
     add_trust(verify)
     verify.set_defaults(run=run)
 
@@ -146,6 +150,8 @@ def _header(arguments: argparse.Namespace, trust: TrustFile, node: Node, trace: 
 def _document(arguments: argparse.Namespace, enclave: Enclave, trace: Trace) -> ResponderStatement:
     nonce = secrets.token_bytes(32)
     message = ask_document(arguments.attestation, nonce)
+    if arguments.document is not None:
+        _keep(arguments.document, read_message(message, 2, document=DOCUMENT_FIELD, certificate=CERTIFICATE_FIELD))
     # Without a policy of the auditor's, the chain's record decides about the image: `_compare`.
     measurements = enclave.measurements or InsecureAnyMeasurement()
     judge = judge_with(root=enclave.root, kind="enclave", measurements=measurements, max_age=DOCUMENT_AGE)
@@ -156,6 +162,15 @@ def _document(arguments: argparse.Namespace, enclave: Enclave, trace: Trace) -> 
     else:
         trace.passes("document.pcr_mismatch")
     return said
+
+
+def _keep(path: str, content: Mapping[str, bytes]) -> None:
+    """Write the document for an archive, whatever is then judged of it."""
+    try:
+        with Path(path).open("xb") as file:
+            file.write(content["document"])
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _compare(name: str, trust: TrustFile, record: PartyRecord, said: ResponderStatement, trace: Trace) -> None:
@@ -183,6 +198,7 @@ def _rows(
         "configuration": record.configuration.hex(),
         "document's root": enclave.root.name,
         "module": attestation.module_id,
+        "nonce": "" if attestation.nonce is None else attestation.nonce.hex(),
         "document made": _time(attestation.timestamp),
     }
     return rows | {f"PCR{number}": attestation.pcrs[number].hex() for number in (0, 1, 2, 16)}

@@ -8,7 +8,7 @@ import binascii
 import re
 from typing import Any
 
-from cipherkeep_attestation.chain import iavl, ics23, rpc_json
+from cipherkeep_attestation.chain import iavl, ics23, rpc_json, state
 from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, read_file
 from cipherkeep_attestation.cli.output import Section, Verdict, run_batch, show
 from cipherkeep_attestation.errors import EvidenceError
@@ -18,8 +18,9 @@ LINE_LIMIT = 4 * ics23.MAX_PROOF  # bytes; hexadecimal takes two for each
 
 _DESCRIPTION = """\
 Judge an ICS-23 CommitmentProof: that --key has --value under a root, or that it is --absent. FILE holds the proof's
-bytes, or the same in hexadecimal or base64. The root is the app hash of a header that holds (`chain verify`), or, for
-one collection of this chain, the root that the outer proof shows. With --batch, each line of a file is one proof:
+bytes, or the same in hexadecimal or base64. The root is the app hash of a header that holds (`chain verify`). A value
+in this chain's own state takes two proofs, of the collection and of its key: FILE holds both if --collection is given.
+With --batch, each line of a file is one proof:
 {"id", "spec": "tendermint" or "iavl", "root": hex, "key": hex, "value": hex or null for absence, "proof": hex}."""
 
 
@@ -41,6 +42,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     claimed = verify.add_mutually_exclusive_group()
     claimed.add_argument("--value", metavar="HEX", help="the value that the key must have")
     claimed.add_argument("--absent", action="store_true", help="the key must not be there")
+    verify.add_argument("--collection", metavar="INSTANCE/NAME", help="FILE is a proof of this chain's own state")
     verify.add_argument("--spec", choices=SPECS, default="tendermint", help="the kind of tree; tendermint without it")
     verify.add_argument("--batch", metavar="FILE", help="judge one proof for each JSON line; - for standard input")
     verify.add_argument("--json", action="store_true", help="print the verdict as JSON")
@@ -51,7 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Judge a batch, or one proof."""
     given = (arguments.file, arguments.app_hash, arguments.key)
     if arguments.batch is not None:
-        if any(item is not None for item in given) or arguments.value is not None or arguments.absent:
+        if (
+            any(item is not None for item in given)
+            or arguments.value is not None
+            or arguments.absent
+            or arguments.collection
+        ):
             raise UsageError("--batch goes with no other option")
         return run_batch(arguments.batch, judge_line, line_limit=LINE_LIMIT)
     if any(item is None for item in given) or (arguments.value is None and not arguments.absent):
@@ -62,11 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
     data = _proof(read_file(arguments.file, 4 * ics23.MAX_PROOF))
     refusal: EvidenceError | None = None
     try:
-        judge(arguments.spec, root=root, key=key, value=value, proof=data)
+        if arguments.collection is None:
+            judge(arguments.spec, root=root, key=key, value=value, proof=data)
+        else:
+            judge_state(arguments.collection, root=root, key=key, value=value, proof=data)
     except EvidenceError as error:
         refusal = error
     claim = "absent" if value is None else f"{len(value)} bytes: {value[:64].hex()}" + ("…" if len(value) > 64 else "")
-    rows = (("tree", arguments.spec), ("root", root.hex()), ("key", key.hex()), ("value", claim))
+    tree = arguments.spec if arguments.collection is None else f"collection {arguments.collection}"
+    rows = (("tree", tree), ("root", root.hex()), ("key", key.hex()), ("value", claim))
     verdict = Verdict(
         subject="proof",
         refusal=refusal,
@@ -84,6 +95,18 @@ def judge(spec: str, *, root: bytes, key: bytes, value: bytes | None, proof: byt
         tree.verify_absence(root, key=key, proof=proof)
     else:
         tree.verify_existence(root, key=key, value=value, proof=proof)
+
+
+def judge_state(collection: str, *, root: bytes, key: bytes, value: bytes | None, proof: bytes) -> None:
+    """As `judge`, for a key of eight bytes in a collection of this chain's state, and a proof of both."""
+    instance, slash, name = collection.partition("/")
+    if not slash or len(key) != state.KEY_LENGTH:
+        raise UsageError("--collection is INSTANCE/NAME, and its keys are uint64:N")
+    found, at = state.StateProof.decode(proof), int.from_bytes(key, "big")
+    if value is None:
+        state.verify_absent(root, instance=instance, collection=name, key=at, proof=found)
+    else:
+        state.verify_present(root, instance=instance, collection=name, key=at, value=value, proof=found)
 
 
 def judge_line(line: dict[str, Any]) -> str:
@@ -109,9 +132,9 @@ def _key(text: str) -> bytes:
 
 
 def _proof(data: bytes) -> bytes:
-    """The proof's bytes; a CommitmentProof begins with a byte that no text begins with."""
+    """The proof's bytes; proofs begin with bytes that no text begins with."""
     text = data.strip()
-    if not data or data[0] < 0x20:
+    if not data or data[0] < 0x20 or data[0] >= 0x80:
         return data
     try:
         if re.fullmatch(rb"(?:[0-9a-fA-F]{2})+", text):

@@ -33,18 +33,8 @@ CERTIFICATE_BYTES = 1024
 OPTIONAL_BYTES = 1024
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Codes that the decoding of a whole item, and that of the fields, have passed once they return.
+# Codes that have passed once a whole item is decoded.
 ENCODING_RULES = tuple(code for code in RULES if code.startswith("encoding.") and code != "encoding.schema")
-FIELD_RULES = (
-    "document.module_id",
-    "document.timestamp",
-    "document.digest",
-    "document.pcrs",
-    "document.pcr_length",
-    "document.certificate",
-    "document.cabundle",
-    "document.optional_field",
-)
 
 _TAG_18 = 0xD2
 _PAYLOAD = cbor.Limits(size=LIMIT, depth=2, items=160)  # 9 fields, 32 PCRs, both counted twice, and the bundle
@@ -108,23 +98,32 @@ def decode(
     trace.passes(
         "document.fields", "document.is_host_document" if kind == "enclave" else "document.is_enclave_document"
     )
-    document = Document(
+    module_id = _module_id(fields["module_id"])
+    trace.passes("document.module_id")
+    timestamp = _timestamp(fields["timestamp"])
+    trace.passes("document.timestamp")
+    pcrs = _pcrs(fields[_MEASUREMENTS[kind]], fields["digest"], trace)
+    certificate = _certificate(fields["certificate"])
+    trace.passes("document.certificate")
+    cabundle = _cabundle(fields["cabundle"])
+    trace.passes("document.cabundle")
+    public_key, user_data, nonce = (_optional(fields[name], name) for name in ("public_key", "user_data", "nonce"))
+    trace.passes("document.optional_field")
+    return Document(
         kind=kind,
-        module_id=_module_id(fields["module_id"]),
-        timestamp=_timestamp(fields["timestamp"]),
-        pcrs=_pcrs(fields[_MEASUREMENTS[kind]], fields["digest"]),
-        certificate=_certificate(fields["certificate"]),
-        cabundle=_cabundle(fields["cabundle"]),
-        public_key=_optional(fields["public_key"], "public_key"),
-        user_data=_optional(fields["user_data"], "user_data"),
-        nonce=_optional(fields["nonce"], "nonce"),
+        module_id=module_id,
+        timestamp=timestamp,
+        pcrs=pcrs,
+        certificate=certificate,
+        cabundle=cabundle,
+        public_key=public_key,
+        user_data=user_data,
+        nonce=nonce,
         payload_digest=hashlib.sha384(payload).digest(),
         signed=cose.sig_structure(protected, payload),
         signature=signature,
         unknown_fields=unknown,
     )
-    trace.passes(*FIELD_RULES)
-    return document
 
 
 def _kind(
@@ -156,9 +155,10 @@ def _timestamp(value: object) -> datetime:
     return EPOCH + timedelta(milliseconds=value)
 
 
-def _pcrs(value: object, digest: object) -> Mapping[int, bytes]:
+def _pcrs(value: object, digest: object, trace: Trace) -> Mapping[int, bytes]:
     if digest != "SHA384":
         raise Malformed("document.digest", repr(digest)[:40])
+    trace.passes("document.digest")
     if type(value) is not dict:
         raise Malformed("document.pcrs", "not a map")
     indices = value.keys()
@@ -166,9 +166,11 @@ def _pcrs(value: object, digest: object) -> Mapping[int, bytes]:
         raise Malformed("document.pcrs", "an index outside 0 to 31")
     if not indices >= set(range(PLATFORM_PCRS)):
         raise Malformed("document.pcrs", "one of PCR0 to PCR15 is missing")
+    trace.passes("document.pcrs")
     for index, pcr in value.items():
         if type(pcr) is not bytes or len(pcr) != PCR_BYTES:
             raise Malformed("document.pcr_length", f"PCR{index}")
+    trace.passes("document.pcr_length")
     return MappingProxyType(dict(sorted(value.items())))
 
 

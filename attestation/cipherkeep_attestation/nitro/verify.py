@@ -198,8 +198,7 @@ def _judge(data: bytes, kind: Kind, root: TrustRoot, policy: Policy, at: datetim
     if not cose.verify_es384(document.signed, signature=document.signature, point=leaf.p384_point()):
         raise Untrusted("document.signature")
     trace.passes("document.signature")
-    _age(document, policy, at)
-    trace.passes("document.too_old", "document.from_future")
+    _age(document, policy, at, trace)
     # A zero in any of the three is no digest of an image, whatever mode the platform calls it.
     debug = kind == "enclave" and any(document.pcrs[index] == _ZERO for index in _IMAGE)
     if debug and not policy.insecure_allow_debug:
@@ -247,14 +246,16 @@ def _bindings(document: Document, policy: Policy, trace: Trace) -> None:
         trace.passes("document.user_data")
 
 
-def _age(document: Document, policy: Policy, at: datetime) -> None:
+def _age(document: Document, policy: Policy, at: datetime, trace: Trace) -> None:
     age = at - document.timestamp
     if age > policy.max_age:
         raise Stale(
             "document.too_old", f"{int(age.total_seconds())} s, at most {int(policy.max_age.total_seconds())} s"
         )
+    trace.passes("document.too_old")
     if -age > policy.clock_drift:
         raise Stale("document.from_future", f"{int(-age.total_seconds())} s ahead")
+    trace.passes("document.from_future")
 
 
 def _measurements(document: Document, policy: Policy, at: datetime, trace: Trace) -> str:

@@ -191,7 +191,10 @@ def verify_answer(
         opened, voucher = _vouch(data, index, party, record, asked, terms)
         vouchers.append(voucher)
         core, first = core or opened.core, first or data
-    # The record says who agreed; that they were enough for this instance is judged here once more.
+    # The record says who agreed; that they were enough for this instance, and that many, is judged here once more.
+    keys = {voucher.evidence_key for voucher in vouchers}
+    if len({voucher.party for voucher in vouchers}) != len(vouchers) or len(keys) != len(vouchers):
+        raise Untrusted("receipt.quorum", "one party counts twice")
     if core is None or len(vouchers) < trust.genesis.answers:
         raise Untrusted("receipt.quorum", f"{len(vouchers)} of {trust.genesis.answers}")
     trace.passes("receipt.answer", "receipt.party", "cose.signature", "receipt.agreement", "receipt.typed_data")
@@ -201,6 +204,8 @@ def verify_answer(
 
 def verify_key(evidence: Evidence, *, trust: Trust, now: datetime) -> Key:
     """A key: generated as the governors signed, and answered by the parties."""
+    if not isinstance(request.decode(evidence.body), request.Keygen):
+        raise Refused("receipt.not_a_key", "another operation")
     verified = verify_answer(evidence, trust=trust, terms=None, now=now)
     asked, core = verified.asked, verified.core
     if not isinstance(asked, request.Keygen) or core.result is None:

@@ -151,8 +151,6 @@ def _content(statements: list[Statement], kind: type[_T]) -> _T | None:
 
 def _key(receipt: Receipt, trust: Trust, now: datetime) -> tuple[KeyTerms, bytes]:
     evidence = receipt.request if receipt.key is None else receipt.key
-    if receipt.key is None and not isinstance(request.decode(receipt.request.body), request.Keygen):
-        raise Refused("receipt.not_a_key", "the generation of the key is not in the receipt")
     key = verify_key(evidence, trust=trust, now=now)
     return key.terms, key.id
 

@@ -60,7 +60,8 @@ class Boot:
             self.stage = "open"
             await self._open(status.party_index)
         # A landed registration names image and configuration; each boot makes a new one, so that it names the present.
-        if self._progress.registered != status.boot:
+        # One that lapsed meanwhile, because governance admitted another configuration or image, is made again too.
+        if self._progress.registered != status.boot or await self._lapsed(status.party_index):
             self.stage = "register"
             await self._register(status.boot)
         self.stage = "up"
@@ -107,6 +108,11 @@ class Boot:
         if made is not None:
             await self._vault.keep(made)
         _log.info("vault open", new=made is not None, manifest=record.manifest_serial)
+
+    async def _lapsed(self, index: int) -> bool:
+        async with self._feed.lock:
+            found, _ = await self._feed.show(layout.PARTIES, index)
+        return found.value is not None and layout.PartyRecord.decode(found.value).registration is None
 
     async def _register(self, boot: bytes) -> None:
         height = await self._feed.advance()

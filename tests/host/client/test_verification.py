@@ -232,3 +232,32 @@ async def test_terms_of_another_key_do_not_verify(one: Setting) -> None:
     with pytest.raises(EvidenceError) as refusal:
         verify_answer(evidence, trust=one.trust, terms=other, now=one.now)
     assert refusal.value.code == "receipt.typed_data"
+
+
+async def test_one_party_does_not_count_twice(four: Setting) -> None:
+    """Validators who list one party's answer three times do not make three parties of it."""
+    found = four.answered(four.world.public(1), 5)
+    evidence = await four.evidence(found.counter)
+    chain = four.world.chain
+    record = four.world.record(found.counter)
+    forged = replace(record, answers=(record.answers[0],) * 3)
+    chain.set_state({f"one/{layout.REQUESTS}": {found.counter: forged.encode()}})
+    chain.produce(1)
+    chain.produce(1)
+    party = four.world.value(layout.PARTIES, 1)
+    assert party is not None
+    twisted = replace(
+        evidence,
+        blocks=(chain.light_block(1), chain.light_block(chain.height)),
+        record=Shown(found.counter, forged.encode(), chain.prove("one", layout.REQUESTS, found.counter)),
+        parties=(Shown(1, party, chain.prove("one", layout.PARTIES, 1)),),
+    )
+    assert refused(four, twisted, now=chain.now) == "receipt.quorum"
+
+
+async def test_a_decryption_is_no_key(one: Setting) -> None:
+    """A node that hands out another request in place of a key's generation is refused like any other lie."""
+    found = one.answered(one.world.public(1), 5)
+    with pytest.raises(EvidenceError) as refusal:
+        verify_key(await one.evidence(found.counter), trust=one.trust, now=one.now)
+    assert refusal.value.code == "receipt.not_a_key"

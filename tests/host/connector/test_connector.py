@@ -262,6 +262,22 @@ async def test_a_body_that_is_not_the_inboxs_is_not_handed_over(scene: Scene) ->
     assert await scene.ended(found.counter) == layout.FINAL
 
 
+async def test_a_registration_that_lapsed_is_made_again(scene: Scene) -> None:
+    """Admitted with another configuration and then with its own again, the same boot of an enclave registers anew."""
+    await scene.up()
+    await scene.generate()
+    await scene.kill()
+    world, digest = scene.world, scene.enclave.party.configuration.digest()
+    before = world.party_record(1)
+    for configuration in (bytes(48), digest):
+        assert world.govern(world.governance.admit(scene.enclave.party.name, configuration)) == "ok"
+    assert world.party_record(1).registration is None
+    await scene.up()
+    after = world.party_record(1)
+    assert after.registration not in (None, before.registration)
+    assert replace(after, registration=None) == replace(before, registration=None)
+
+
 async def test_a_node_that_is_away_is_waited_for(scene: Scene) -> None:
     """The session ends and begins anew when the node is back."""
     await scene.up()

@@ -21,11 +21,12 @@ _NO_BRACKETS = bytes(set(range(256)) - set(_OPEN + _CLOSE))
 
 def loads(data: bytes, *, depth: int = DEPTH) -> Any:
     """The value. ValueError says what is wrong; the size is the caller's to bound."""
-    _check_depth(data, depth)
+    check_depth(data, depth)
     return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
-def _check_depth(data: bytes, most: int) -> None:
+def check_depth(data: bytes, most: int = DEPTH) -> None:
+    """ValueError for arrays and objects that nest deeper than `most`."""
     open_ = 0
     for bracket in _TEXT.sub(b"", data).translate(None, _NO_BRACKETS):
         if bracket in _OPEN:

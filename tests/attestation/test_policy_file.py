@@ -176,19 +176,22 @@ def test_narrowing_keeps_the_releases_that_agree() -> None:
     """A demanded PCR is added to each release; those with another value are dropped; none left is a refusal."""
     both = read_policy(policy(release("1"), release("2", FULL)).encode())
     assert [entry.version for entry in both.narrowed({16: PCR16}).releases] == ["1", "2"]
-    other = both.narrowed({16: b"\1" * 48})
-    assert [(entry.version, entry.pcrs[16]) for entry in other.releases] == [("1", b"\1" * 48)]
+    other = both.narrowed({16: b"\7" * 48})
+    assert [(entry.version, entry.pcrs[16]) for entry in other.releases] == [("1", b"\7" * 48)]
     with pytest.raises(EvidenceError) as refusal:
-        both.narrowed({0: b"\1" * 48})
+        both.narrowed({0: b"\7" * 48})
     assert refusal.value.code == "policy.contradiction"
+
+
+LATER = "2027-01-01T00:00:00Z"
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (policy(release(), release("2", FULL)), "overlap"),
-        (policy(release(not_after="2027-01-01T00:00:00Z"), release("2", FULL, not_before="2026-12-31T00:00:00Z")), "overlap"),
-        (policy(release(not_before="2027-01-01T00:00:00Z"), release("2")), "the same measurements"),
+        (policy(release(not_after=LATER), release("2", FULL, not_before="2026-12-31T00:00:00Z")), "overlap"),
+        (policy(release(not_before=LATER), release("2")), "the same measurements"),
         (policy(release()), "without pcr16"),
         (policy(release(pcrs=FULL)), "which configuration"),
         (policy(nonce='"insecure_any"'), "insecure_any"),
@@ -198,7 +201,7 @@ def test_narrowing_keeps_the_releases_that_agree() -> None:
         (policy(clock_drift_seconds="601"), "10 minutes"),
         (policy(release(not_after="2026-01-01T00:00:00Z")), "in its window"),
     ],
-)  # fmt: skip
+)
 def test_what_a_policy_allows_is_said(text: str, said: str) -> None:
     """Well-formed, and worth a question."""
     assert any(said in warning for warning in warnings(read_policy(text.encode()), at=datetime(2026, 7, 1, tzinfo=UTC)))
@@ -241,7 +244,7 @@ def test_a_signature_is_over_these_bytes_by_this_key_for_this_purpose() -> None:
         [header, {4: b"k"}, None, signature[-64:]],
         [b"", {}, None, b""],
     ):
-        assert signature_code(data, cbor(parts)[:256]) in {"policy.signature_form", "encoding.truncated"}
+        assert signature_code(data, cbor(parts)) == "policy.signature_form"
 
 
 @settings(max_examples=200, deadline=None)
@@ -277,6 +280,6 @@ def test_a_thousand_mutated_policies_end_in_a_verdict() -> None:
     finally:
         tracemalloc.stop()
     assert codes.keys() <= RULES.keys()
-    assert len(codes) >= 5, codes
+    assert len(codes) >= 4, codes
     assert slowest < 0.5
     assert peak < 50 << 20

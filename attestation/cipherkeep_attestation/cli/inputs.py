@@ -12,6 +12,8 @@ from io import BufferedReader, FileIO
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cipherkeep_attestation.strict_json import check_depth
+
 MIB = 1 << 20
 _RFC_3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -92,17 +94,20 @@ def strict_json(text: str | bytes, *, floats: bool = False) -> Any:
 
     `NotJsonError` with a reason otherwise.
     """
+    data = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
+    try:
+        check_depth(data)
+    except ValueError:
+        raise NotJsonError("nested too deeply") from None
     try:
         return json.loads(
-            text.decode() if isinstance(text, bytes) else text,
+            data.decode(),
             object_pairs_hook=_object,
             parse_float=float if floats else _no_float,
             parse_constant=_no_float,
         )
     except NotJsonError:
         raise
-    except RecursionError:
-        raise NotJsonError("nested too deeply") from None
     except UnicodeDecodeError:
         raise NotJsonError("not UTF-8") from None
     except json.JSONDecodeError as error:

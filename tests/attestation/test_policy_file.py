@@ -238,11 +238,13 @@ def test_a_signature_is_over_these_bytes_by_this_key_for_this_purpose() -> None:
     assert signature_code(data, signature[:-64] + KEY.sign(data)) == "policy.signature"
     assert signature_code(data, signature[:-1]) == "encoding.truncated"
     assert signature_code(data, signature + b"\0") == "encoding.trailing"
-    header = bytes.fromhex("a10127")
+    header, raw = bytes.fromhex("a10127"), signature[-64:]
     for parts in (
-        [header, {}, data, signature[-64:]],
-        [header, {4: b"k"}, None, signature[-64:]],
-        [b"", {}, None, b""],
+        [header, {}, b"", raw],
+        [header, {4: b"k"}, None, raw],
+        [bytes.fromhex("a1013822"), {}, None, raw],
+        [header, {}, None, raw[1:]],
+        [header, {}, None],
     ):
         assert signature_code(data, cbor(parts)) == "policy.signature_form"
 

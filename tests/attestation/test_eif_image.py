@@ -122,6 +122,11 @@ def replaced(index: int, content: bytes) -> Callable[[ImageDraft], None]:
     return edit
 
 
+def signed_before_a_ramdisk(draft: ImageDraft) -> None:
+    draft.sign(KEY, CERTIFICATE)
+    draft.sections.append((RAMDISK, b"x"))
+
+
 SECOND = HEADER + 12 + len(parts()[0][1])  # where the header of the second section stands
 ATTACKS: list[tuple[str, Callable[[ImageDraft], None]]] = [
     ("eif.magic", set_to("magic", b".elf")),
@@ -160,7 +165,7 @@ ATTACKS: list[tuple[str, Callable[[ImageDraft], None]]] = [
     ("eif.order", order(0, 2, 1, 3, 4)),
     ("eif.order", order(3, 4, 2)),
     ("eif.order", put(3, SIGNATURE, b"x")),
-    ("eif.order", lambda draft: (draft.sign(KEY, CERTIFICATE), put(6, RAMDISK, b"x")(draft))[0]),
+    ("eif.order", signed_before_a_ramdisk),
     ("eif.duplicate", put(1, KERNEL, b"other")),
     ("eif.duplicate", put(2, CMDLINE, b"other")),
     ("eif.duplicate", put(5, CMDLINE, b"other")),

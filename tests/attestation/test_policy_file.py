@@ -239,13 +239,14 @@ def test_a_signature_is_over_these_bytes_by_this_key_for_this_purpose() -> None:
     assert signature_code(data, signature[:-1]) == "encoding.truncated"
     assert signature_code(data, signature + b"\0") == "encoding.trailing"
     header, raw = bytes.fromhex("a10127"), signature[-64:]
-    for parts in (
+    forms: tuple[list[object], ...] = (
         [header, {}, b"", raw],
         [header, {4: b"k"}, None, raw],
         [bytes.fromhex("a1013822"), {}, None, raw],
         [header, {}, None, raw[1:]],
         [header, {}, None],
-    ):
+    )
+    for parts in forms:
         assert signature_code(data, cbor(parts)) == "policy.signature_form"
 
 

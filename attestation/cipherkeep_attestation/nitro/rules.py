@@ -31,6 +31,7 @@ _RULES: dict[str, str] = {
     "encoding.utf8": "CBOR: text is UTF-8",
     "encoding.integer_range": "CBOR: integers in range",
     "encoding.key": "CBOR: keys are text or integers",
+    "encoding.mixed_keys": "CBOR: the envelope's header has keys of one kind",
     "encoding.key_order": "CBOR: the envelope's header in order",
     "encoding.duplicate_key": "CBOR: no key twice",
     "document.fields": "exactly the nine fields of a document",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cipherkeep_attestation.cli.live import post
 
 from tests.e2e.appliance.running import Running
 
@@ -141,3 +147,98 @@ def test_the_page_names_every_command() -> None:
         assert f"cipherkeep-audit {name}" in text
     for limit in ("no other was", "single validator", "rewrite a policy"):
         assert limit in text
+
+
+# --- live parties that are not what they say ---
+
+
+def party(appliance: Running, folder: Path, *, name: str = "party-1", **other: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and verdict of `party verify`; `other` replaces the node's or the proxy's URL, or edits the trust."""
+    program = [sys.executable, "-m", "cipherkeep_attestation.cli.main"]
+    written = subprocess.run(
+        [str(Path(sys.executable).parent / "cipherkeep"), "dev", "trust", "--state", str(appliance.state)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    trust = folder / "trust.toml"
+    trust.write_text(written.replace(other.get("old", "\0"), other.get("new", "")))
+    node = other.get("node", appliance.environment.node)
+    proxy = other.get("attestation", appliance.environment.attestation)
+    options = ["--node", node, "--attestation", proxy, "--trust", str(trust), "--json"]
+    done = subprocess.run(
+        [*program, "party", "verify", name, *options], capture_output=True, text=True, check=False, timeout=120
+    )
+    return done.returncode, json.loads(done.stdout) if done.stdout else {}
+
+
+class Replaying(http.server.BaseHTTPRequestHandler):
+    """A proxy that answers every nonce with one message."""
+
+    message = ""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"message": self.message}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class names it so)
+        pass
+
+
+@pytest.fixture
+def replaying(appliance: Running) -> Iterator[str]:
+    """The URL of a proxy that replays an authentic answer to another nonce."""
+    answer = post(appliance.environment.attestation, "/attestation", {"nonce": "ab" * 32})
+    handler = type("Handler", (Replaying,), {"message": answer["message"]})
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_replayed_document_is_refused(appliance: Running, replaying: str, tmp_path: Path) -> None:
+    """An authentic document of the right enclave, made for another nonce, shows nothing about now."""
+    code, verdict = party(appliance, tmp_path, attestation=replaying)
+    assert (code, verdict["code"]) == (1, "document.nonce")
+    states = {check["code"]: check["state"] for check in verdict["checks"]}
+    assert (states["party.not_registered"], states["party.registration"]) == ("passed", "not judged")
+
+
+def test_a_party_is_judged_by_what_its_auditor_trusts(appliance: Running, tmp_path: Path) -> None:
+    """Another first header, another root of enclaves, another policy, another name: each with its own code."""
+    assert party(appliance, tmp_path)[0] == 0
+    hashed = appliance.environment.genesis_hash
+    (tmp_path / "policy.toml").write_text(
+        'format = 1\nkind = "enclave"\nmax_age_seconds = 300\nnonce = "demanded"\n[[release]]\nversion = "1"\n'
+        + "".join(f'pcr{index} = "{"11" * 48}"\n' for index in range(3))
+    )
+    edits = {
+        "lightclient.root": {"old": hashed, "new": "00" * 32},
+        "document.pcr_mismatch": {"old": "[enclave]\n", "new": '[enclave]\npolicy = "policy.toml"\n'},
+        "receipt.old_header": {"old": "height = 1\n", "new": "height = 1\nmax_header_age_seconds = 1\n"},
+        "party.unknown": {"name": "party-2"},
+    }
+    time.sleep(1.1)
+    for expected, how in edits.items():
+        code, verdict = party(appliance, tmp_path, **how)
+        assert (code, verdict["code"]) == (1, expected)
+    pem = re.compile(r'root = """.*?"""', re.DOTALL)
+    trust = (tmp_path / "trust.toml").read_text()
+    code, verdict = party(appliance, tmp_path, old=pem.findall(trust)[0], new='root = "aws"')
+    assert (code, verdict["code"]) == (1, "path.root")
+
+
+def test_nobody_there_is_no_verdict(appliance: Running, tmp_path: Path) -> None:
+    """A URL that nobody answers at, or that is none: the caller's mistake, exit code 2."""
+    for url in ("http://127.0.0.1:1", f"unix://{tmp_path}/none.sock", "ftp://x", "http://", "nonsense"):
+        assert party(appliance, tmp_path, node=url)[0] == 2
+        assert party(appliance, tmp_path, attestation=url)[0] == 2

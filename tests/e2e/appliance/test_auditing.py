@@ -227,9 +227,12 @@ def test_a_party_is_judged_by_what_its_auditor_trusts(appliance: Running, tmp_pa
         "receipt.old_header": {"old": "height = 1\n", "new": "height = 1\nmax_header_age_seconds = 1\n"},
         "party.unknown": {"name": "party-2"},
     }
-    time.sleep(1.1)
     for expected, how in edits.items():
         code, verdict = party(appliance, tmp_path, **how)
+        if code == 0 and expected == "receipt.old_header":
+            # A block was made within the last second; the next one is half a minute away.
+            time.sleep(1.1)
+            code, verdict = party(appliance, tmp_path, **how)
         assert (code, verdict["code"]) == (1, expected)
     pem = re.compile(r'root = """.*?"""', re.DOTALL)
     trust = (tmp_path / "trust.toml").read_text()

@@ -86,8 +86,10 @@ def fuzz(name: str, target: Target, corpus: Path, findings: Path, seconds: int) 
         if seconds == 0:
             print(f"stat::number_of_executed_units: {len(list(known.iterdir()))}", file=sys.stderr)
             return
-        flags = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-artifact_prefix={findings}/{name}-"]
-        flags += ["-timeout=30", "-rss_limit_mb=2048", "-print_final_stats=1", "-len_control=0"]
+        # libFuzzer stops in the first second beyond its time.
+        flags = [f"-max_total_time={max(seconds - 1, 1)}", f"-max_len={LONGEST}"]
+        flags += [f"-artifact_prefix={findings}/{name}-", "-timeout=30", "-rss_limit_mb=2048"]
+        flags += ["-print_final_stats=1", "-len_control=0"]
         atheris.Setup(["fuzz", *flags, str(corpus), str(known)], run)
         atheris.Fuzz()
 

@@ -64,18 +64,20 @@ HostileAnswers(r) ==
 (* --- the checks --- *)
 
 \* judge_peer and read_user_data of handshake_messages.py. `policy`: kind and image that the judge was made for.
-Judged(doc, cert, own, nonce, policy, role) ==
+\* One check of the code, handshake.nonce, serves both sides; `nonceCode` says which, so that it can be left out on one.
+Judged(doc, cert, own, nonce, nonceCode, policy, role) ==
     /\ Check("handshake.reflected", cert.key # own)
     /\ Check("document.kind", Kind[doc.signer] = policy.kind)
     /\ Check("document.pcr_mismatch", Image[doc.signer] = policy.image)
-    /\ Check("handshake.nonce", doc.nonce = nonce)
+    /\ Check(nonceCode, doc.nonce = nonce)
     /\ Check("handshake.key_binding", doc.key = cert.key)
     /\ Check("handshake.role", doc.data.role = role)
     /\ Check("handshake.certificate", doc.data.certificate = cert)
 
 \* Initiator.receive(message 2)
 Accepts2(i, doc, cert) ==
-    /\ Judged(doc, cert, i, i, [kind |-> "enclave", image |-> Image[ini[i].expects]], "responder")
+    /\ Judged(doc, cert, i, i, "handshake.nonce of the initiator",
+              [kind |-> "enclave", image |-> Image[ini[i].expects]], "responder")
     /\ Check("handshake.user_data", doc.data.terms # Nothing /\ doc.data.responder = Nothing)
     /\ Check("handshake.configuration_pcr", doc.pcr16 = doc.data.terms.configuration)
     \* _agree: handshake.chain, handshake.configuration, handshake.party
@@ -84,7 +86,7 @@ Accepts2(i, doc, cert) ==
 \* Responder.receive(message 3)
 Accepts3(r, session, doc, cert) ==
     /\ Check("handshake.session", session = r)
-    /\ Judged(doc, cert, res[r].owner, r,
+    /\ Judged(doc, cert, res[r].owner, r, "handshake.nonce of the responder",
               [kind |-> res[r].kind, image |-> IF res[r].kind = "host" THEN "host" ELSE "good"], "initiator")
     /\ Check("handshake.user_data", doc.data.terms = Nothing /\ doc.data.responder # Nothing)
     /\ Check("handshake.session", doc.data.session = r)
@@ -196,10 +198,11 @@ ConfirmedAgreement ==
         \A r \in R : Confirmed(r, i) => Same(i, r) /\ ini[i].owner = res[r].peer.signer
 
 \* No two sessions rest on one document.
-Injective ==
-    /\ \A r, s \in R : r # s /\ res[r].state = "done" /\ res[s].state = "done"
+ResponderInjective ==
+    \A r, s \in R : r # s /\ res[r].state = "done" /\ res[s].state = "done"
                        /\ Honest(res[r].peer) => res[r].peer # res[s].peer
-    /\ \A i, j \in I : i # j /\ Sent(i) /\ Sent(j) /\ Honest(ini[i].peer) => ini[i].peer # ini[j].peer
+InitiatorInjective ==
+    \A i, j \in I : i # j /\ Sent(i) /\ Sent(j) /\ Honest(ini[i].peer) => ini[i].peer # ini[j].peer
 
 \* What an honest machine made as a responder is never taken for an initiator's, nor the other way round.
 Roles ==

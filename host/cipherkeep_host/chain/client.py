@@ -191,15 +191,16 @@ class ChainClient:
     async def _scan(self, found: asyncio.Future[Included], age: float) -> None:
         """Look through the blocks since the last look, for all that is sought; unless that was less than `age` ago.
 
-        The blocks themselves are read, not the node's index: that may have gaps after a crash.
+        The blocks themselves are read, not the node's index: that may have gaps after a crash. And only as far as the
+        application has committed: a block's results can be read before that, and whoever was told of them would still
+        find the state of before.
         """
         async with self._scan_lock:
             if found.done() or time.monotonic() - self._looked < age:
                 return
             self._looked = time.monotonic()
-            newest = (await self.rpc.status()).height
+            newest = (await self.rpc.query("/chain")).height
             while self._scanned < newest:
-                # Raises while the newest block is stored but not executed yet.
                 for one in await self.rpc.included(self._scanned + 1):
                     sought = self._sought.get(one.hash)
                     if sought is not None and not sought.done():

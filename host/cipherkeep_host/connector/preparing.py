@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import request
+from cipherkeep_attestation.statements.binding import MAX_CIPHERTEXT
 from cipherkeep_attestation.statements.layout import InboxEntry
 
 from cipherkeep_host.client import contract
@@ -68,10 +69,19 @@ class Preparer:
             elif row is None:
                 prepared.append((entry, Prepared(entry, body, (), slow=True)))
             elif missing := [digest for digest in row if digest not in blobs]:
-                prepared.append((entry, HostError("store.unknown", missing[0].hex())))
+                prepared.append((entry, await self._why(missing[0])))
             else:
                 prepared.append((entry, Prepared(entry, body, tuple(blobs[digest] for digest in row))))
         return prepared
+
+    async def _why(self, digest: bytes) -> HostError:
+        """Why a ciphertext could not be had: the store lacks it, it is too large, or the store has other bytes."""
+        try:
+            async with self._calls:
+                await self._store.get_bytes(digest, limit=MAX_CIPHERTEXT)
+        except HostError as error:
+            return error
+        return HostError("store.unknown", f"{digest.hex()} was not there a moment ago")
 
     async def _body(self, entry: InboxEntry, block: dict[bytes, bytes]) -> bytes | HostError:
         if entry.digest in block:

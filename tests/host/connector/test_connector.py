@@ -62,6 +62,30 @@ async def test_one_bad_request_does_not_hold_up_the_others(scene: Scene) -> None
     await scene.until(lambda: not progress.open, "closed")
 
 
+async def test_a_ciphertext_with_other_bytes_does_not_hold_up_the_others(scene: Scene) -> None:
+    """A blob that the store has damaged fails its own request, under its code, and none beside it in the block."""
+    await scene.up()
+    await scene.generate()
+    bad, good = scene.world.public(1), scene.world.public(2)
+    for one in (bad, good):
+        await scene.put(one.ciphertexts[0])
+    name = bad.ciphertexts[0].digest.hex()
+    file = next(path for path in scene.folder.rglob(f"*{name}*") if path.is_file())
+    right = file.read_bytes()
+    file.unlink()
+    file.write_bytes(bytes(len(right)))
+    outcomes = await scene.node.mine(*((one.operation, {"request": one.encode()}) for one in (bad, good)))
+    first, second = (outcome.value["counter"] for outcome in outcomes)
+    assert await scene.ended(second) == layout.FINAL
+    connector = scene.connector
+    assert connector is not None
+    await scene.until(lambda: connector.progress.open, "open")
+    assert connector.metrics.registry.get_sample_value("connector_failures_total", {"code": "store.digest"})
+    assert scene.state(first) == layout.PENDING
+    file.write_bytes(right)
+    assert await scene.ended(first) == layout.FINAL
+
+
 async def test_an_error_of_the_enclave_for_one_request_is_its_own(scene: Scene) -> None:
     """When a batch is refused as a whole for good, each request is tried alone."""
     await scene.up()

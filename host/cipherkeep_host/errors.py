@@ -350,6 +350,10 @@ HOST_RULES: dict[str, HostRule] = {
         "An inbox that was there is not in state any more.",
         hint="The node lies or is another chain's: point the connector at another one.",
     ),
+    "connector.other_boot": HostRule(
+        "The enclave was started anew under the connector's session.",
+        hint="It is brought up again by itself; the enclave's log says why it ended.",
+    ),
     "connector.record_missing": HostRule(
         "The party has no record in state though governance admitted it.",
         hint="The node lies or is broken: point the connector at another one.",

@@ -116,7 +116,7 @@ class Connector:
                 party=around.party,
             )
             async with self._staged(boot):
-                await boot.run()
+                booted = await boot.run()
             self.stage, self.problem = "up", ""
             _log.info("up", done=self.progress.done, open=len(self.progress.open))
             await Work(
@@ -131,6 +131,7 @@ class Connector:
                 instance=around.instance,
                 scratch=self._scratch,
                 limits=around.limits,
+                boot=booted,
             ).run()
 
     @contextlib.asynccontextmanager

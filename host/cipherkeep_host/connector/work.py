@@ -62,6 +62,7 @@ class Limits:
     attempts: int = 6  # of a request, before it is left open
     first_pause: float = 0.2  # seconds before the second attempt; doubles
     longest_pause: float = 10.0  # seconds
+    watch_pause: float = 2.0  # seconds between looks at whether the enclave is still the one that was brought up
     open_pause: float = 30.0  # seconds between looks at what was left open; it ends when the request expires
 
 
@@ -92,6 +93,7 @@ class Work:
         instance: str,
         scratch: Path,
         limits: Limits,
+        boot: bytes,
     ) -> None:
         self._node = node
         self._enclave = enclave
@@ -104,6 +106,7 @@ class Work:
         self._instance = instance
         self._scratch = scratch
         self._limits = limits
+        self._boot = boot
         self._scanned = progress.done
         self._running: dict[int, asyncio.Task[None]] = {}
         self._calls = asyncio.Semaphore(limits.calls)
@@ -117,7 +120,17 @@ class Work:
             tasks.create_task(self._answers.run())
             tasks.create_task(self._save())
             tasks.create_task(self._look_at_open())
+            tasks.create_task(self._watch())
             await self._follow(tasks)
+
+    async def _watch(self) -> None:
+        """End the session when another boot answers: the channel reconnects by itself, and on a quiet chain nothing
+        else would notice that the enclave is new and holds no key."""
+        while True:
+            await asyncio.sleep(self._limits.watch_pause)
+            boot = (await self._enclave.status()).boot
+            if boot != self._boot:
+                raise HostError("connector.other_boot", boot.hex())
 
     # --- heights ---
 

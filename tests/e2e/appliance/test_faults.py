@@ -216,7 +216,7 @@ async def test_an_old_record_of_what_was_done_does_no_harm(
 
 
 @pytest.mark.parametrize("name", ["enclave", "connector"])
-async def test_killed_while_a_key_is_generated(appliance: Running, session: Session, name: str) -> None:
+async def test_killed_while_a_key_is_generated(appliance: Running, session: Session, inputs: Inputs, name: str) -> None:
     """The key that governance decided on comes to be, once, with its material; retired, it serves nobody."""
     before = await session.client.keys()
     ruling = council(session)
@@ -232,7 +232,7 @@ async def test_killed_while_a_key_is_generated(appliance: Running, session: Sess
     await appliance.up()
     await ruling.decide(governance.RETIRE_KEY, {"key_id": asked.id})
     async with refused("fhevm.key_retired"):
-        await send(session, PublicDecrypt(asked.id, ()))
+        await send(session, PublicDecrypt(asked.id, inputs.bound))
 
 
 # --- the vault ---

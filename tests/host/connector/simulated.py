@@ -52,7 +52,7 @@ from tests.simulators.coprocessor import TERMS
 from tests.simulators.governance import ed25519, public
 from tests.simulators.party import SimulatedParty
 
-QUICK = replace(Limits(), attempts=3, first_pause=0.02, longest_pause=0.05, open_pause=0.2)
+QUICK = replace(Limits(), attempts=3, first_pause=0.02, longest_pause=0.05, watch_pause=0.1, open_pause=0.2)
 _YEARS, _MINUTE = timedelta(days=3650), timedelta(minutes=1)
 MATERIAL = {"public_key": b"public key " * 100, "server_key": b"server key " * 20_000}
 

@@ -154,6 +154,15 @@ async def test_it_goes_on_after_the_enclave_died_at_every_stage(scene: Scene, st
     assert scene.world.party_record(1).manifest_serial == 2
 
 
+async def test_an_enclave_that_was_started_anew_is_brought_up_on_a_quiet_chain(scene: Scene) -> None:
+    """No request is needed for the connector to notice: the new boot registers by itself."""
+    await scene.up()
+    before = scene.world.party_record(1).registration
+    await scene.enclave.restart()
+    await scene.until(lambda: scene.world.party_record(1).registration != before, "another registration")
+    assert scene.world.party_record(1).manifest_serial == 1
+
+
 async def test_it_catches_up_from_its_own_height(scene: Scene) -> None:
     """What came while it was away is answered, in its order, and what was done is not looked at again."""
     await scene.up()

@@ -68,7 +68,8 @@ async def run() -> list[Row]:
 async def _measured(running: Running, name: str, *, rounds: int, target: bool = False) -> list[Row]:
     group = f"whole path, one validator, {name}"
     async with open_session(running.state) as session:
-        path = WholePath(session, await _inputs(session))
+        (key,) = await session.client.keys()
+        path = WholePath(session, key.id, await _inputs(session, key.id))
         say(f"{group}: one at a time")
         rows = await path.alone(group, target=ANSWER_MS if target else None)
         say(f"{group}: many")
@@ -89,13 +90,12 @@ def _shares(before: Mapping[str, float], after: Mapping[str, float], decryptions
     return [*rows, row(group, "all", "ms", [sum(shares.values())])]
 
 
-async def _inputs(session: Session) -> list[Ciphertext]:
+async def _inputs(session: Session, key_id: bytes) -> list[Ciphertext]:
     """Values that the coprocessor has verified, expanded, packed and bound."""
-    (key,) = await session.client.keys()
     bound: list[Ciphertext] = []
     while len(bound) < CIPHERTEXTS:
         values = [("uint64", secrets.randbits(64)) for _ in range(PER_LIST)]
-        bound += await session.client.encrypt(key.id, values, user=_USER, contract_address=_CONTRACT)
+        bound += await session.client.encrypt(key_id, values, user=_USER, contract_address=_CONTRACT)
     return bound
 
 
@@ -110,18 +110,18 @@ class Asked:
 class WholePath:
     """A client's end of the path."""
 
-    def __init__(self, session: Session, inputs: Sequence[Ciphertext]) -> None:
+    def __init__(self, session: Session, key_id: bytes, inputs: Sequence[Ciphertext]) -> None:
         self._session = session
+        self._key_id = key_id
         self._inputs = inputs
         self._numbers = count()
         self._source = secrets.token_bytes(20)
 
-    async def _message(self, length: int = 1) -> Message:
+    def _message(self, length: int = 1) -> Message:
         """A request that nobody made before."""
-        (key,) = await self._session.client.keys()
         number = next(self._numbers)
         wanted = tuple(self._inputs[(number + at) % len(self._inputs)] for at in range(length))
-        asked = request.PublicDecrypt(key.id, wanted, b"", request.Origin(1, self._source, number))
+        asked = request.PublicDecrypt(self._key_id, wanted, b"", request.Origin(1, self._source, number))
         return Message(self._session.trust.instance, asked.operation, {"request": asked.encode()})
 
     async def _send(self, messages: Sequence[Message]) -> list[Asked]:
@@ -132,7 +132,7 @@ class WholePath:
         """One request after the other: until it is in a block, and until its answer is."""
         included, answered = [], []
         for number in range(ALONE + WARM_UP):
-            message = await self._message()
+            message = self._message()
             heights = self._session.node.heights()
             begun = time.perf_counter()
             (asked,) = await self._send([message])
@@ -165,7 +165,7 @@ class WholePath:
     async def _round(self, requests: int, length: int) -> float:
         """Decryptions per second from the first transaction sent until the contract has counted the last answer."""
         size = PER_TRANSACTION // (1 if length == 1 else 5)
-        waiting = iter([[await self._message(length) for _ in range(size)] for _ in range(requests // size)])
+        waiting = iter([[self._message(length) for _ in range(size)] for _ in range(requests // size)])
         asked: list[Asked] = []
 
         async def work() -> None:

@@ -42,7 +42,7 @@ from pathlib import Path
 from fuzz.run import LimitError, guarded
 from fuzz.targets import Target
 try:
-    guarded(Target(lambda data: bytearray(data) * (96 << 20), list), Path("{keep}"))(b"1")
+    guarded(Target(lambda data: bytearray(data) * (128 << 20), list), Path("{keep}"))(b"1")
 except LimitError as found:
     print(found)
 """

@@ -126,6 +126,7 @@ class Session:
     own_certificate: bytes = field(repr=False)  # DER
     peer_certificate: bytes = field(repr=False)  # DER
     peer: Attestation
+    initiator_document: bytes = field(repr=False)  # SHA-384 of the document in message 3, as it came
     expires: datetime  # UTC; five minutes before the first document or certificate ends
 
 
@@ -222,6 +223,7 @@ class Initiator(_Machine):
                 own_certificate=own.der,
                 peer_certificate=peer.der,
                 peer=said.attestation,
+                initiator_document=hashlib.sha384(document).digest(),
                 expires=_expiry(own, peer, document, said.attestation, at),
             )
             return make_message(3, session=said.session_id, document=document, certificate=own.der)
@@ -312,6 +314,7 @@ class Responder(_Machine):
             own_certificate=own.der,
             peer_certificate=peer.der,
             peer=attestation,
+            initiator_document=hashlib.sha384(content["document"]).digest(),
             expires=_expiry(own, peer, self._document, attestation, at),
         )
         return make_message(4, session=self._session_id, accepted=True)

@@ -145,11 +145,13 @@ Spec == Init /\ [][Next]_<<ini, res>>
 (* --- what must hold --- *)
 
 \* Initiator.finish(message 4) adds nothing: nobody signs that message, so the attacker can always send it. What counts
-\* is mutual TLS with both certificates pinned: the holder of the pinned key must have pinned ours in some session.
+\* is mutual TLS with both certificates pinned: the holder of the pinned key must have pinned ours in some session; and
+\* the first call inside it, Begin, which names the initiator's document. TLS keeps the attacker from that call.
 Serves(r, i) ==
     /\ res[r].state = "done"
     /\ Own(res[r].owner) = ini[i].pinned
     /\ res[r].pinned = Own(i)
+    /\ Check("channel.other_document", res[r].peer = ini[i].doc)
 Connected(i) == Sent(i) /\ \E r \in R : Serves(r, i)
 
 Honest(doc) == doc.signer \notin Hostile
@@ -186,16 +188,11 @@ KeyAgreement ==
                      /\ ini[i].pinned = Own(res[r].owner) /\ res[r].pinned = Own(i)
                      /\ TermsOf[ini[i].expects] = TermsOf[res[r].owner]
 
-\* ... and the responder knows whose session that is: it stands on the initiator's own document and nobody else's.
+\* ... and the responder knows whose session that is: it stands on the initiator's own document and nobody else's, in
+\* this session, with the same two certificates and terms.
 InitiatorAgreement ==
     \A i \in I : Sent(i) /\ Honest(ini[i].peer) =>
-        \A r \in R : Serves(r, i) => Same(i, r) /\ res[r].peer = ini[i].doc
-
-\* The same, if the first call on the channel named the initiator's document and the responder compared it.
-Confirmed(r, i) == Serves(r, i) /\ res[r].peer = ini[i].doc
-ConfirmedAgreement ==
-    \A i \in I : Sent(i) /\ Honest(ini[i].peer) =>
-        \A r \in R : Confirmed(r, i) => Same(i, r) /\ ini[i].owner = res[r].peer.signer
+        \A r \in R : Serves(r, i) => Same(i, r) /\ res[r].peer = ini[i].doc /\ ini[i].owner = res[r].peer.signer
 
 \* No two sessions rest on one document.
 ResponderInjective ==

@@ -87,6 +87,18 @@ SERVICE_RULES: dict[str, ServiceRule] = {
     "channel.session_expired": ServiceRule(
         "The session has ended with the documents it rests on.", "Run the handshake again.", True, _UNAUTHENTICATED
     ),
+    "channel.not_begun": ServiceRule(
+        "The session's peer has not yet named the document that it was attested by.",
+        "The first call of a session is `Begin`; the client of this package makes it.",
+        True,
+        _UNAUTHENTICATED,
+    ),
+    "channel.other_document": ServiceRule(
+        "The session stands in the name of another document than the one that its peer was attested by.",
+        "Somebody attested the peer's certificate as its own: see who else reaches the enclave, and connect again.",
+        True,
+        _UNAUTHENTICATED,
+    ),
     "channel.refused": ServiceRule(
         "The other side refused the handshake.",
         "The detail holds its code: compare measurements, configuration and clocks of both sides.",

@@ -146,6 +146,10 @@ def _registered(receipt: Receipt, **changes: Any) -> Receipt:
     return replace(receipt, registrations=(replace(first, **changes), *rest))
 
 
+def _flipped(value: bytes) -> bytes:
+    return value[:-1] + bytes((value[-1] ^ 1,))
+
+
 LIES: dict[str, tuple[Callable[[Receipt], Receipt], set[str]]] = {
     "another answer": (
         lambda r: _request(r, answers=((1, r.key.answers[0][1]),)),  # type: ignore[union-attr]
@@ -183,7 +187,7 @@ LIES: dict[str, tuple[Callable[[Receipt], Receipt], set[str]]] = {
     ),
     "a registration from before its block": (lambda r: _registered(r, height=1), {"registration.block"}),
     "a registration by nobody": (
-        lambda r: _registered(r, registration=r.registrations[0].registration[:-1] + b"\0"),
+        lambda r: _registered(r, registration=_flipped(r.registrations[0].registration)),
         {"receipt.registration"},
     ),
 }

@@ -7,20 +7,26 @@ import contextlib
 import os
 import threading
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
+import grpc
 import pytest
 from cipherkeep_attestation import cbor, handshake
 from cipherkeep_attestation.errors import EvidenceError
-from cipherkeep_wire.channel import request_document
+from cipherkeep_attestation.handshake import Initiator, Session
+from cipherkeep_wire.channel import TlsIdentity, request_document
+from cipherkeep_wire.channel.client import shake_hands
 from cipherkeep_wire.channel.exchange import _raise_refusal, refusal_frame
+from cipherkeep_wire.channel.identity import SERVER_NAME, pem_of
 from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.limits import Limits
 from cipherkeep_wire.transport import Stream, TransportError, connect, listen, read_frame, write_frame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.wire.world import World, echo, make_world
+from tests.simulators.attestation import SimulatedHost
+from tests.wire.world import World, echo, failure, make_world
 
 
 @contextlib.asynccontextmanager
@@ -249,3 +255,68 @@ async def test_a_failing_attester_is_an_error_inside_and_no_more(world: World) -
         world.enclave.attest = honest  # type: ignore[method-assign]
         async with await world.dial() as channel:
             assert await echo(channel) == b"x"
+
+
+# --- in whose name a session stands ---
+
+
+async def test_a_session_in_anothers_name_is_not_used(world: World) -> None:
+    """A hostile host that attests an honest initiator's certificate as its own cannot lend it its session.
+
+    Nothing in a handshake proves that its sender holds the key of the certificate. So the attacker withholds the honest
+    message 3, has the same certificate accepted with a document of its own, and lets the initiator's TLS through. The
+    first call tells.
+    """
+    thief = SimulatedHost(world.platform, name="thief")
+    honest = world.initiator
+
+    def withheld(identity: TlsIdentity) -> Initiator:
+        """The honest initiator, whose message 3 the network exchanges for one about the thief's document."""
+        machine = honest(identity)
+        answered = machine.receive
+
+        def receive(message: bytes, *, at: datetime) -> bytes:
+            answered(message, at=at)
+            stolen = Initiator(
+                certificate=identity.certificate_der,
+                attest=thief.attest,
+                judge=machine._judge,
+                terms=machine._terms,
+            )
+            stolen.start(machine._nonce)
+            return stolen.receive(message, at=at)
+
+        machine.receive = receive  # type: ignore[method-assign]
+        return machine
+
+    async with world.serving() as server:
+        with pytest.raises(ServiceError) as refusal:
+            await world.dial(initiator_factory=withheld)
+        assert refusal.value.code == "channel.other_document"
+        assert len(server.sessions) == 0
+
+
+async def test_nothing_is_served_before_the_peer_has_named_its_document(world: World) -> None:
+    """A client that leaves `Begin` out is refused, one that names another document loses its session."""
+    async with world.serving() as server:
+        session, link = await dialled_by_hand(world)
+        async with link:
+            assert (await failure(link.unary_unary("/test.Service/Echo")(b"x")))[1] == "channel.not_begun"
+            begin = link.unary_unary("/cipherkeep.channel.Session/Begin")
+            assert await begin(session.initiator_document) == b""
+            assert await link.unary_unary("/test.Service/Echo")(b"x") == b"x"
+            assert await begin(session.initiator_document) == b""  # twice is once
+            assert (await failure(begin(session.initiator_document[:-1])))[1] == "channel.other_document"
+            assert (await failure(link.unary_unary("/test.Service/Echo")(b"x")))[1] == "channel.unknown_session"
+        assert len(server.sessions) == 0
+
+
+async def dialled_by_hand(world: World) -> tuple[Session, grpc.aio.Channel]:
+    """A session and gRPC under it, without what `open_channel` does then."""
+    identity = TlsIdentity.generate("initiator", world.clock())
+    session = await shake_hands(world.handshake, identity, world.initiator, clock=world.clock, limits=world.limits)
+    credentials = grpc.ssl_channel_credentials(
+        pem_of(session.peer_certificate), identity.private_key_pem, identity.certificate_pem
+    )
+    options = [("grpc.ssl_target_name_override", SERVER_NAME)]
+    return session, grpc.aio.secure_channel(f"unix:{world.grpc.path}", credentials, options=options)

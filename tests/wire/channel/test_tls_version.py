@@ -64,10 +64,11 @@ def call(secured):
 
 async def main():
     with make_world() as world:
-        async with world.serving():
+        async with world.serving() as server:
             identity = TlsIdentity.generate("initiator", world.clock())
             session = await shake_hands(
                 world.handshake, identity, world.initiator, clock=world.clock, limits=world.limits)
+            server.sessions.begin(next(iter(server.sessions._sessions.values())), session.initiator_document)
             server_pem = pem_of(session.peer_certificate)
             print(json.dumps([await asyncio.to_thread(attempt, world, identity, server_pem, version)
                               for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)]))

@@ -24,7 +24,7 @@ from cipherkeep_wire.channel.exchange import SESSION_SERVICE, receive, send
 from cipherkeep_wire.channel.identity import SERVER_NAME, TlsIdentity, pem_of
 from cipherkeep_wire.channel.rebinding import Link, RebindingChannel
 from cipherkeep_wire.channel.sessions import Clock
-from cipherkeep_wire.errors import ServiceError
+from cipherkeep_wire.errors import ServiceError, remote_error
 from cipherkeep_wire.limits import DEFAULT, Limits
 from cipherkeep_wire.transport import Address, TransportError, connect, finish, forward
 
@@ -33,6 +33,7 @@ InitiatorFactory = Callable[[TlsIdentity], Initiator]
 _RENEW_AFTER: Final = 2 / 3  # of a session's life
 _RETRY_FIRST: Final = 0.5  # seconds until a failed renewal is tried again; doubles each time
 _RETRY_MOST: Final = 60.0  # seconds; each try may take a place in the other side's table
+_BEGIN_REFUSALS: Final = ("channel.other_document", "channel.unknown_session", "channel.session_expired")
 _END_TIMEOUT: Final = 2.0  # seconds for telling the other side that a session is over
 
 
@@ -182,10 +183,14 @@ class AttestedChannel:
         try:
             async with asyncio.timeout(self._limits.connect_timeout):
                 await channel.channel_ready()
+                await _begin(channel, session)
         except BaseException as problem:
             await channel.close(None)
             if isinstance(problem, TimeoutError):
                 raise ServiceError("channel.broken", f"gRPC at {self._grpc_address}") from None
+            if isinstance(problem, grpc.aio.AioRpcError):
+                told = remote_error(problem).code
+                raise ServiceError(told if told in _BEGIN_REFUSALS else "channel.broken") from None
             raise
         return Link(channel), session
 
@@ -227,6 +232,15 @@ class AttestedChannel:
                     await link.lost()
             if link is self._link:  # else somebody called `renew` meanwhile
                 return
+
+
+async def _begin(channel: grpc.aio.Channel, session: Session) -> None:
+    """Name our document, so that the other side has this session in our name and nobody else's.
+
+    Whoever attests our certificate as its own opens a session that our key gets through to. Until this call the other
+    side serves nothing.
+    """
+    await channel.unary_unary(f"/{SESSION_SERVICE}/Begin", None, None)(session.initiator_document)
 
 
 async def _end(link: Link) -> None:

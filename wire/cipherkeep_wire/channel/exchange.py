@@ -12,7 +12,7 @@ from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.limits import DEFAULT, Limits
 from cipherkeep_wire.transport import Address, Stream, connect, finish, read_frame, write_frame
 
-SESSION_SERVICE: Final = "cipherkeep.channel.Session"  # the channel's own gRPC service: `End`
+SESSION_SERVICE: Final = "cipherkeep.channel.Session"  # the channel's own gRPC service: `Begin`, `End`
 _LABEL: Final = "cipherkeep refusal"
 _VERSION: Final = 1
 _CODE: Final = re.compile(r"[a-z0-9_]{1,40}(\.[a-z0-9_]{1,40}){1,3}")

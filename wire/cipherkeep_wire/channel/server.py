@@ -22,7 +22,7 @@ from cipherkeep_attestation.handshake import Responder, Session
 
 from cipherkeep_wire.channel.exchange import SESSION_SERVICE, receive, refusal_frame, send
 from cipherkeep_wire.channel.identity import VALIDITY, TlsIdentity
-from cipherkeep_wire.channel.sessions import Clock, RequireSession, SessionTable, current_session
+from cipherkeep_wire.channel.sessions import Clock, RequireSession, SessionTable, current_session, refuse
 from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.limits import DEFAULT, Limits
 from cipherkeep_wire.rate import TokenBucket
@@ -190,14 +190,25 @@ class AttestedServer:
 
 
 def _session_service(sessions: SessionTable) -> RpcHandlers:
-    """`End`: a client that leaves gives its place back."""
+    """`Begin`: a client says by which document it was attested. `End`: one that leaves gives its place back."""
+
+    async def begin(named: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        try:
+            sessions.begin(current_session(), named)
+        except ServiceError as refusal:
+            await refuse(context, refusal)
+        return b""
 
     async def end(_: bytes, __: Any) -> bytes:
         session: Session = current_session()
         sessions.end(session)
         return b""
 
-    return grpc.method_handlers_generic_handler(SESSION_SERVICE, {"End": grpc.unary_unary_rpc_method_handler(end)})
+    return grpc.method_handlers_generic_handler(SESSION_SERVICE, _methods(Begin=begin, End=end))
+
+
+def _methods(**behaviours: Any) -> dict[str, Any]:
+    return {name: grpc.unary_unary_rpc_method_handler(behaviour) for name, behaviour in behaviours.items()}
 
 
 async def _refuse_live_socket(address: Address) -> None:

@@ -1,13 +1,18 @@
 """The only place that decides whose call it is: the table of live sessions and the interceptor in front of the service.
 
 TLS lets in whoever holds a key of some live session, because gRPC's trust list is one for the whole server. Here each
-call is matched with *its* session by the certificate itself; TLS older than 1.3, a certificate of no session and a
-session past its end are refused before the service sees anything.
+call is matched with *its* session by the certificate itself; TLS older than 1.3, a certificate of no session, a session
+past its end and one that its peer has not begun are refused before the service sees anything.
+
+A handshake does not prove that its sender holds the key of the certificate in it: a hostile host could have an honest
+one's certificate admitted under its own document. So a session counts only once the holder of the key has named, inside
+TLS, the document that it was attested by (`InitiatorAgreement` in the protocol model).
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
@@ -18,6 +23,7 @@ import grpc
 import grpc.aio
 from cipherkeep_attestation.handshake import Session
 
+from cipherkeep_wire.channel.exchange import SESSION_SERVICE
 from cipherkeep_wire.channel.identity import TlsIdentity, pem_of
 from cipherkeep_wire.errors import CODE_KEY, ServiceError, status_of
 
@@ -44,6 +50,7 @@ class SessionTable:
         self._limit = limit
         self._clock = clock
         self._sessions: dict[bytes, Session] = {}
+        self._begun: set[bytes] = set()
         # With an empty list BoringSSL would fall back to the system's authorities: this one's key is gone.
         self._nobody = TlsIdentity.generate("initiator", clock()).certificate_pem
         self.trusted = self._nobody  # PEM; replaced as a whole, so that a reader in another thread sees old or new
@@ -67,15 +74,28 @@ class SessionTable:
         pem = pem_of(session.peer_certificate)
         if self._sessions.get(pem) is session:
             del self._sessions[pem]
+            self._begun.discard(pem)
             self._publish()
 
-    def find(self, pem: bytes) -> Session:
-        """The session of a certificate: `channel.unknown_session`, `channel.session_expired`."""
+    def begin(self, session: Session, named: bytes) -> None:
+        """The peer names the document it was attested by: SHA-384, 48 bytes.
+
+        `channel.other_document`: the session stands in somebody else's name, and is over.
+        """
+        if not hmac.compare_digest(named, session.initiator_document):
+            self.end(session)
+            raise ServiceError("channel.other_document")
+        self._begun.add(pem_of(session.peer_certificate))
+
+    def find(self, pem: bytes, *, begun: bool = True) -> Session:
+        """The session of a certificate: `channel.unknown_session`, `.session_expired`, and `.not_begun` if `begun`."""
         session = self._sessions.get(pem)
         if session is None:
             raise ServiceError("channel.unknown_session")
         if session.expires <= self._clock():
             raise ServiceError("channel.session_expired")
+        if begun and pem not in self._begun:
+            raise ServiceError("channel.not_begun")
         return session
 
     def remaining(self, session: Session) -> timedelta:
@@ -88,6 +108,7 @@ class SessionTable:
         live = {pem: session for pem, session in self._sessions.items() if session.expires > now}
         if len(live) != len(self._sessions):
             self._sessions = live
+            self._begun &= live.keys()
             self._publish()
 
     def _publish(self) -> None:
@@ -114,17 +135,19 @@ class RequireSession(_Interceptor):
         handler: RpcHandler | None = await continuation(handler_call_details)
         if handler is None:
             return _UNKNOWN
+        begun = not handler_call_details.method.startswith(f"/{SESSION_SERVICE}/")
         for name in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             if (behaviour := getattr(handler, name)) is not None:
-                wrapped = self._stream(behaviour) if inspect.isasyncgenfunction(behaviour) else self._unary(behaviour)
+                wrap = self._stream if inspect.isasyncgenfunction(behaviour) else self._unary
+                wrapped = wrap(behaviour, begun)
                 make = getattr(grpc, f"{name}_rpc_method_handler")
                 made: RpcHandler = make(wrapped, handler.request_deserializer, handler.response_serializer)
                 return made
         return _UNKNOWN
 
-    def _unary(self, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _unary(self, behaviour: Callable[[Any, Any], Any], begun: bool) -> Callable[[Any, Any], Awaitable[Any]]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            session = await self._admit(context)
+            session = await self._admit(context, begun)
             try:
                 async with asyncio.timeout(self._left(session)):
                     return await behaviour(request, context)
@@ -134,9 +157,9 @@ class RequireSession(_Interceptor):
 
         return serve
 
-    def _stream(self, behaviour: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    def _stream(self, behaviour: Callable[[Any, Any], Any], begun: bool) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def serve(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-            session = await self._admit(context)
+            session = await self._admit(context, begun)
             try:
                 async with asyncio.timeout(self._left(session)):
                     async for answer in behaviour(request, context):
@@ -147,11 +170,11 @@ class RequireSession(_Interceptor):
 
         return serve
 
-    async def _admit(self, context: grpc.aio.ServicerContext[Any, Any]) -> Session:
+    async def _admit(self, context: grpc.aio.ServicerContext[Any, Any], begun: bool) -> Session:
         try:
-            session = self._table.find(_peer_certificate(context.auth_context()))
+            session = self._table.find(_peer_certificate(context.auth_context()), begun=begun)
         except ServiceError as refusal:
-            await _abort(context, refusal)
+            await refuse(context, refusal)
             raise
         _current.set(session)
         return session
@@ -162,7 +185,7 @@ class RequireSession(_Interceptor):
     async def _end(self, session: Session, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """After a TimeoutError: is it the session's end, or one of the service's own?"""
         if self._left(session) <= 0:
-            await _abort(context, ServiceError("channel.session_expired"))
+            await refuse(context, ServiceError("channel.session_expired"))
 
 
 def _peer_certificate(auth: Any) -> bytes:
@@ -175,7 +198,8 @@ def _peer_certificate(auth: Any) -> bytes:
     return bytes(certificates[0])
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], refusal: ServiceError) -> None:
+async def refuse(context: grpc.aio.ServicerContext[Any, Any], refusal: ServiceError) -> None:
+    """End a call with the status, code and text of a refusal."""
     status, code, text = status_of(refusal)
     await context.abort(status, text, ((CODE_KEY, code),))
 

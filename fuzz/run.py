@@ -144,7 +144,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("target", nargs="*", help="all of them if none is named")
     options = parser.parse_args(arguments)
     # Coverage is counted in what is imported here for the first time; atheris names every module as it goes.
-    packages = ["cipherkeep_attestation", "cipherkeep_wire.transport"]
+    packages = ["cipherkeep_attestation", "cipherkeep_wire.transport", "cipherkeep_enclave.vault"]
     with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=packages):
         from fuzz.targets import TARGETS
     unknown = [name for name in options.target if name not in TARGETS]

@@ -13,13 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from cipherkeep_attestation import cbor
+from cipherkeep_attestation.chain.header import LightBlock
+from cipherkeep_attestation.chain.state import StateProof
 from cipherkeep_attestation.handshake import Initiator, Responder, Terms, judge_with
 from cipherkeep_attestation.nitro.document import decode as decode_document
+from cipherkeep_attestation.receipts import trust
+from cipherkeep_attestation.receipts.judging import Evidence, Shown
+from cipherkeep_attestation.receipts.receipt import Receipt, Registered
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.answer import Context, Core
 from cipherkeep_attestation.statements.manifest import KEY, ROOT, Manifest, SealedObject
+from cipherkeep_attestation.statements.material import Material
 from cipherkeep_attestation.statements.request import Keygen, Origin, PublicDecrypt
 from cipherkeep_attestation.statements.transaction import Message, Transaction
+from cipherkeep_enclave.vault.aws_signature import Credentials
+from cipherkeep_enclave.vault.records import KeyRecord, Root
+from cipherkeep_host.emulated import aws_cms
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.simulators import eif, rpc_json
 from tests.simulators.attestation import IMAGE, SimulatedEnclave, SimulatedHost, SimulatedPlatform, key
@@ -142,6 +152,26 @@ def block_json() -> list[bytes]:
     return [rpc_json.dumps(rpc_json.light_block(chain().drafts[height])).encode() for height in (0, 3)]
 
 
+def chain_lines() -> list[bytes]:
+    """A line of `chain verify --batch`."""
+    before, after = (rpc_json.light_block(chain().drafts[height]) for height in (0, 1))
+    line = {
+        "trusted": {"signed_header": before["signed_header"], "next_validators": before["validators"]},
+        "untrusted": after,
+        "now": "2026-01-01T13:00:00Z",
+        "trusting_period_seconds": 1 << 31,
+        "max_clock_drift_seconds": 10,
+    }
+    return [rpc_json.dumps(line).encode()]
+
+
+def proof_lines() -> list[bytes]:
+    """A line of `proof verify --batch`."""
+    key, root = bytes(7) + b"\x03", Tree({number.to_bytes(8, "big"): b"value" for number in range(9)}).root()
+    line = {"spec": "tendermint", "root": root.hex(), "key": key.hex(), "value": b"value".hex()}
+    return [json.dumps({**line, "proof": proofs()[0].hex()}).encode()]
+
+
 # --- statements ---
 
 
@@ -251,3 +281,47 @@ def records() -> list[bytes]:
         layout.PartyRecord("alpha", bytes(32), bytes(33), bytes(48), bytes(32), None, 1, None).encode(),
         layout.Equivocation(1, bytes(32), 1, bytes(32), b"o" * 32).encode(),
     ]
+
+
+# --- what auditors read ---
+
+
+def receipts() -> list[bytes]:
+    """Well-formed, and not more: the proofs are of something else."""
+    blocks = tuple(map(LightBlock.decode, light_blocks()[:2]))
+    proof = StateProof.decode(state_proofs()[0])
+    record, owner = Shown(1, records()[0], proof), Shown(1, records()[3], proof)
+    asked_for = Evidence(blocks, record, requests()[0], ((1, answers()[0]),), (owner,))
+    registered = Registered(1, 2, registrations()[0])
+    both = Receipt(asked_for, asked_for, (registered,), (governance()[2],))
+    return [both.encode(), Receipt(asked_for, None, (), ()).encode()]
+
+
+def trust_files() -> list[bytes]:
+    root = party().configuration.root
+    return [trust.write_toml(root, "fhevm", GOVERNANCE.genesis, enclave_root="aws", comment="ours").encode()]
+
+
+# --- what the enclave reads ---
+
+
+@cache
+def recipient() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+@cache
+def envelopes() -> list[bytes]:
+    """AWS KMS' answer to an attested caller."""
+    return [aws_cms.envelop(bytes(32), recipient().public_key())]
+
+
+def credentials() -> list[bytes]:
+    return [Credentials("AKIA", "secret", None).encode(), Credentials("ASIA", "secret", "token").encode()]
+
+
+def sealed_records() -> list[bytes]:
+    """What the vault opens, and the root, which the host could have written anew."""
+    part = Material("public_key", bytes(32), 5, bytes(32))
+    record = KeyRecord(KEY_ID, "one", bytes(32), bytes(32), KEY_TERMS, (part,))
+    return [Root(b"wrapped", b"sealed").encode(), record.encode()]

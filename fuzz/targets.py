@@ -21,6 +21,9 @@ from cipherkeep_attestation.chain import iavl, ics23, protobuf, rpc_json
 from cipherkeep_attestation.chain.header import LightBlock
 from cipherkeep_attestation.chain.protobuf import Kind
 from cipherkeep_attestation.chain.state import StateProof, verify_absent, verify_present
+from cipherkeep_attestation.cli import chain as chain_command
+from cipherkeep_attestation.cli import proof as proof_command
+from cipherkeep_attestation.cli.inputs import UsageError
 from cipherkeep_attestation.eif.image import read_image
 from cipherkeep_attestation.eif.signature import judge_signature
 from cipherkeep_attestation.errors import EvidenceError
@@ -29,10 +32,16 @@ from cipherkeep_attestation.nitro.certificate import read_certificate
 from cipherkeep_attestation.nitro.document import decode as decode_document
 from cipherkeep_attestation.nitro.verify import NO_NONCE, InsecureAnyMeasurement, Policy, aws_root, verify
 from cipherkeep_attestation.policy import read_policy
+from cipherkeep_attestation.receipts import trust
+from cipherkeep_attestation.receipts.receipt import Receipt
 from cipherkeep_attestation.statements import answer, governance, layout, registration, request
 from cipherkeep_attestation.statements.configuration import Configuration, Genesis
 from cipherkeep_attestation.statements.manifest import Manifest
 from cipherkeep_attestation.statements.transaction import Transaction
+from cipherkeep_enclave.vault.aws_recipient import open_envelope
+from cipherkeep_enclave.vault.aws_signature import Credentials
+from cipherkeep_enclave.vault.records import KeyRecord, Root
+from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.transport import TransportError, read_frame
 
 import tfhers
@@ -274,7 +283,21 @@ def signed_registration(data: bytes) -> None:
         raise FindingError("read and written is not what was read")
 
 
-# --- the wire ---
+# --- what auditors read ---
+
+
+def batch_line(judge: Callable[[dict[str, Any]], str]) -> Callable[[bytes], None]:
+    """A line of a batch, as `judge_line` of a command gets it."""
+
+    def run(data: bytes) -> None:
+        line = strict_json.loads(data)
+        if isinstance(line, dict):
+            judge(line)
+
+    return run
+
+
+# --- the wire, and what the enclave reads ---
 
 
 @cache
@@ -296,6 +319,11 @@ def frame(data: bytes) -> None:
         raise FindingError("not the frame that was sent")
 
 
+def envelope_for_recipient(data: bytes) -> None:
+    """No property: CBC has no integrity, and the key under it is public. What comes out keys an AEAD."""
+    open_envelope(data, seeds.recipient())
+
+
 POLICY = b"""format = 1
 kind = "enclave"
 max_age_seconds = 300
@@ -309,6 +337,7 @@ pcr2 = "%s"
 not_after = 2027-01-01T00:00:00Z
 """ % (b"aa" * 48, b"bb" * 48, b"cc" * 48)
 
+LINE = (EvidenceError, UsageError, ValueError)
 
 TARGETS: dict[str, Target] = {
     "cbor": Target(one_encoding(cbor.decode, cbor.encode), lambda: seeds.requests() + seeds.records()),
@@ -339,6 +368,13 @@ TARGETS: dict[str, Target] = {
     "image": Target(image, seeds.images),
     "image_signature": Target(image_signature, seeds.image_signatures),
     "policy": Target(read_policy, lambda: [POLICY]),
+    "receipt": Target(one_encoding(Receipt.decode, Receipt.encode), seeds.receipts),
+    "trust": Target(trust.read_toml, seeds.trust_files),
+    "chain_line": Target(batch_line(chain_command.judge_line), seeds.chain_lines, LINE),
+    "proof_line": Target(batch_line(proof_command.judge_line), seeds.proof_lines, LINE),
+    "kms_envelope": Target(envelope_for_recipient, seeds.envelopes, (ServiceError,)),
+    "credentials": Target(own(Credentials), seeds.credentials),
+    "sealed_records": Target(own(Root, KeyRecord), seeds.sealed_records),
     "packed_list": Target(tfhers.packed_types, lambda: [seeds.PACKED.read_bytes()], (tfhers.FormatError,)),
     "frame": Target(frame, lambda: [b"\x00\x00\x00\x03abc", b"\x00\x01\x00\x01"], (TransportError,)),
 }

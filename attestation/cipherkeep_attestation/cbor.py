@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import cbor2
 
@@ -45,8 +45,11 @@ def encode(value: object) -> bytes:
     return cbor2.dumps(value, canonical=True)
 
 
+_LEAVES: Final = frozenset((type(None), bool, bytes, str))
+
+
 def _check(value: object, depth: int) -> None:
-    if value is None or isinstance(value, (bool, bytes, str)):
+    if type(value) in _LEAVES:
         return
     if isinstance(value, int):
         if not -(1 << 63) <= value < 1 << 64:

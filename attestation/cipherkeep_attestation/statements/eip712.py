@@ -47,8 +47,9 @@ def bytes32(value: bytes) -> bytes:
     return value
 
 
+@lru_cache(maxsize=64)
 def dynamic(value: bytes) -> bytes:
-    """A `bytes` of any length."""
+    """A `bytes` of any length. Remembered: a user's public key stands in three structs of one answer."""
     return keccak256(value)
 
 
@@ -145,8 +146,9 @@ def recover(digest: bytes, signature: bytes) -> bytes:
     return address_of(key.format(compressed=False))
 
 
+@lru_cache(maxsize=256)
 def address_of(public_key: bytes) -> bytes:
-    """The address of an uncompressed SEC1 public key (65 bytes)."""
+    """The address of an uncompressed SEC1 public key (65 bytes). Remembered: coprocessors sign every binding."""
     return keccak256(public_key[1:])[12:]
 
 

@@ -125,6 +125,7 @@ class RequireSession(_Interceptor):
     def __init__(self, table: SessionTable, *, drain: float) -> None:
         self._table = table
         self._drain = drain
+        self._wrapped: dict[str, tuple[RpcHandler, RpcHandler]] = {}  # by method: what is served, and what was wrapped
 
     async def intercept_service(
         self,
@@ -135,7 +136,14 @@ class RequireSession(_Interceptor):
         handler: RpcHandler | None = await continuation(handler_call_details)
         if handler is None:
             return _UNKNOWN
-        begun = not handler_call_details.method.startswith(f"/{SESSION_SERVICE}/")
+        method = handler_call_details.method
+        made, of = self._wrapped.get(method, (_UNKNOWN, None))
+        if of is not handler:
+            made = self._wrap(handler, begun=not method.startswith(f"/{SESSION_SERVICE}/"))
+            self._wrapped[method] = (made, handler)
+        return made
+
+    def _wrap(self, handler: RpcHandler, begun: bool) -> RpcHandler:
         for name in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
             if (behaviour := getattr(handler, name)) is not None:
                 wrap = self._stream if inspect.isasyncgenfunction(behaviour) else self._unary

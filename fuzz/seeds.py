@@ -293,8 +293,9 @@ def receipts() -> list[bytes]:
     record, owner = Shown(1, records()[0], proof), Shown(1, records()[3], proof)
     asked_for = Evidence(blocks, record, requests()[0], ((1, answers()[0]),), (owner,))
     registered = Registered(1, 2, registrations()[0])
-    both = Receipt(asked_for, asked_for, (registered,), (governance()[2],))
-    return [both.encode(), Receipt(asked_for, None, (), ()).encode()]
+    control = Shown(1, records()[2], proof)
+    both = Receipt(asked_for, asked_for, (registered,), control, (governance()[2],))
+    return [both.encode(), Receipt(asked_for, None, (), control, ()).encode()]
 
 
 def trust_files() -> list[bytes]:

@@ -1503,6 +1503,27 @@ RULES: dict[str, Rule] = {
         hint="The validators wrote a state that no answer backs: do not trust this chain.",
         source="design, decision 5",
     ),
+    "receipt.head": Rule(
+        "An answer names no header that the receipt shows and that lies between the request and the proofs.",
+        hint="Make the receipt again. If that does not help, the validators took an answer given under another chain.",
+        source="design, decision 5",
+    ),
+    "receipt.fork": Rule(
+        "An answer was given under another header of its height than this chain's: the chain has forked.",
+        hint="Keep the receipt, it is evidence of a fork: ask the validators and the governors.",
+        source="design, decision 6",
+    ),
+    "receipt.admission": Rule(
+        "A party runs with a configuration, or a root for enclaves, that the governors did not admit.",
+        hint="The validators let in what governors never signed for, or the party was admitted anew since: then name "
+        "the decisions that you mean with --decisions.",
+        source="design, decision 7",
+    ),
+    "receipt.decided": Rule(
+        "The governors have not decided that often.",
+        hint="Name a serial number from 1 to the number of statements in the receipt.",
+        source="docs/auditing.md",
+    ),
     "receipt.quorum": Rule(
         "Fewer parties agreed than the instance's genesis demands.",
         hint="The validators wrote a state that too few answers back: do not trust this chain.",

@@ -382,6 +382,10 @@ HOST_RULES: dict[str, HostRule] = {
         "The chain has no request of this id.",
         hint="Compare id and instance; a request that was never in a block has none.",
     ),
+    "client.receipt_size": HostRule(
+        "The chain has more governance statements than a receipt takes.",
+        hint="Judge the answer with a node of your own: `cipherkeep request show ID` proves it from the first header.",
+    ),
     "client.body_gone": HostRule(
         "The chain does not keep the bytes of a request that ended long ago.",
         hint="They were kept for some thousand blocks; whoever sent the request may have them.",

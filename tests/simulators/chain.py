@@ -1,7 +1,7 @@
 """A chain that makes headers, commits, validator sets and state proofs on demand, honest ones and any others.
 
     chain = SimulatedChain(validators=4)
-    client = LightClient(chain.root(), trusting_period=…, clock_drift=…)
+    client = LightClient(chain.root(), trusting_period=…, clock_drift=…, skipping=True)
     client.anchor(chain.light_block(1), now=chain.now)
     chain.set_state({"one/inbox": {7: b"value"}})
     chain.produce()                                   # block 2; its state stands under header 3

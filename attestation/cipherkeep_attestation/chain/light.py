@@ -4,10 +4,10 @@
                                       │
                                       └── another header with a quorum, for a height we know ──► frozen
 
-A step up is *adjacent* (its validators are the ones the head announced, its parent is the head) or *skips*,
-and then more than two thirds of the power that the head's set holds has signed it, besides more than two
-thirds of its own set. A third, which other clients take, would let a colluding third jump to a set of its own
-making. A step down is a header we know by its hash: stored, or named as the parent of a stored one.
+A step up is *adjacent* (its validators are the ones the head announced, its parent is the head) or, where the caller
+asked for that, *skips*, and then more than two thirds of the power that the head's set holds has signed it, besides
+more than two thirds of its own set. A third, which other clients take, would let a colluding third jump to a set of
+its own making. A step down is a header we know by its hash: stored, or named as the parent of a stored one.
 
 Order of the checks of a step up: frozen, chain, height, times, trusting period, validators, commit (shape,
 then every signature, then the tally), link to the head. Nothing changes unless all hold. No clock, no I/O:
@@ -136,11 +136,14 @@ class LightClient:
     """Follows one chain from one root. Not safe for use by several threads at once.
 
     `trusting_period`: for how long after the head's time a newer header may still be judged by it.
-    `clock_drift`: how far ahead of `now` a header's time may be.
+    `clock_drift`: how far ahead of `now` a header's time may be. `skipping`: whether heights may be left out.
     """
 
-    def __init__(self, root: LightRoot, *, trusting_period: timedelta, clock_drift: timedelta) -> None:
+    def __init__(
+        self, root: LightRoot, *, trusting_period: timedelta, clock_drift: timedelta, skipping: bool = False
+    ) -> None:
         self.root = root
+        self._skipping = skipping
         self._trusting_period = trusting_period
         self._clock_drift = clock_drift
         self._head: _Known | None = None
@@ -257,6 +260,8 @@ class LightClient:
         self._check_future(header, now)
         self._check_period(head.header, now)
         adjacent = header.height == head.header.height + 1
+        if not adjacent and not self._skipping:
+            raise Refused("lightclient.not_sequential", f"{header.height} after {head.header.height}")
         if adjacent and header.validators_hash != head.header.next_validators_hash:
             raise Untrusted("lightclient.next_validators_hash")
         # A header pins its own set and the hash of the next one; only when they are the same do we hold the

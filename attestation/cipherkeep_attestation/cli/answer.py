@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from datetime import UTC, datetime
 
 from cipherkeep_attestation.cli.inputs import read_file
@@ -35,6 +36,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         allow_abbrev=False,
     )
     verify.add_argument("receipt", metavar="RECEIPT", help="the receipt's file")
+    verify.add_argument(
+        "--decisions",
+        metavar="N",
+        type=_count,
+        help="judge by the governors' first N statements only: for an answer that is older than a later decision",
+    )
     add_trust(verify)
     verify.set_defaults(run=run)
 
@@ -53,7 +60,13 @@ def run(arguments: argparse.Namespace) -> int:
         genesis = named.genesis or genesis_of(receipt, named.genesis_digest)
         trust = Trust(trust_file.root, named.name, genesis, trust_file.max_header_age)
         audited = audit(
-            receipt, trust=trust, enclave_root=enclave.root, measurements=enclave.measurements, now=now, trace=trace
+            receipt,
+            trust=trust,
+            enclave_root=enclave.root,
+            measurements=enclave.measurements,
+            now=now,
+            decided=arguments.decisions,
+            trace=trace,
         )
     except EvidenceError as error:
         refusal = error
@@ -69,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _verdict(audited: Audited, checks: tuple[Check, ...], root: str) -> Verdict:
     verified = audited.verified
     rows = {**_question(audited), **_outcome(audited)}
+    rows["decisions of the governors"] = f"{audited.decisions.control.serial} of {audited.statements}"
     sections = [Section("the request and its answer", tuple((name, _text(value)) for name, value in rows.items()))]
     holders = [_holder(holder, root) for holder in audited.holders]
     for holder in holders:
@@ -83,6 +97,12 @@ def _verdict(audited: Audited, checks: tuple[Check, ...], root: str) -> Verdict:
         warnings=_warnings(audited),
         details={"answer": rows, "parties": holders},
     )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) < 10**8:
+        raise argparse.ArgumentTypeError("a number from 1")
+    return int(text)
 
 
 def _text(value: object) -> str:
@@ -139,6 +159,7 @@ def _holder(holder: Holder, root: str) -> dict[str, object]:
         "answer": voucher.answer_hash.hex(),
         "typed data": voucher.typed_data or "none",
         "answered under header": voucher.head_height,
+        "header hash": voucher.head_hash.hex(),
         "registered in block": holder.registered,
         "document made": _time(attestation.timestamp),
         "document's root": root,
@@ -148,13 +169,21 @@ def _holder(holder: Holder, root: str) -> dict[str, object]:
     kms = configuration.kms
     return rows | {
         "configuration": configuration.digest().hex(),
+        "root for enclaves": hashlib.sha256(configuration.enclave_root).hexdigest(),
+        "root for hosts": hashlib.sha256(configuration.host_root).hexdigest(),
         "insecure settings": list(configuration.insecure),
         "vault key": None if kms is None else kms.key_arn,
     }
 
 
 def _warnings(audited: Audited) -> tuple[str, ...]:
-    found = [
+    found = []
+    left = audited.statements - audited.decisions.control.serial
+    if left:
+        found.append(f"{left} later decisions of the governors are left out, as you asked")
+    if audited.key_id in audited.decisions.retired:
+        found.append("the governors have retired this key; whether before the answer is not shown")
+    found += [
         f"{name} registered anew after it answered: the keys are the same, which image used them then is not shown"
         for name in audited.registered_later
     ]

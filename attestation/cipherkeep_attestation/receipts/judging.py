@@ -80,7 +80,8 @@ class Voucher:
     evidence_key: bytes
     signer: bytes  # address of its secp256k1 key
     answer_hash: bytes
-    head_height: int
+    head_height: int  # of the header under which the enclave answered
+    head_hash: bytes
     configuration: bytes  # SHA-384 of the configuration it registered with
     measurements: bytes | None  # SHA-256 over dCBOR {0: PCR0, 1: PCR1, 2: PCR2} of its registration
     typed_data: str  # whose typed data its key signed: the struct's name, empty for refusals
@@ -130,10 +131,10 @@ class Key:
 
 
 def lead(root: LightRoot, blocks: Sequence[LightBlock], *, now: datetime) -> LightClient:
-    """A light client that blocks have led from the root on; it knows all of their headers."""
+    """A light client that blocks have led from the root on, over heights that are left out; it knows their headers."""
     if not blocks:
         raise Refused("receipt.no_header")
-    client = LightClient(root, trusting_period=_TRUSTING_PERIOD, clock_drift=_CLOCK_DRIFT)
+    client = LightClient(root, trusting_period=_TRUSTING_PERIOD, clock_drift=_CLOCK_DRIFT, skipping=True)
     client.anchor(blocks[0], now=now)
     for block in blocks[1:]:
         client.step(block, now=now)
@@ -188,7 +189,7 @@ def verify_answer(
         if answers.answer_hash(data) != answer_hash:
             raise Refused("receipt.answer", f"party {index}")
         party = _party(header, parties.get(index), index, trust)
-        opened, voucher = _vouch(data, index, party, record, asked, terms)
+        opened, voucher = _vouch(data, index, party, header=header, record=record, asked=asked, terms=terms)
         vouchers.append(voucher)
         core, first = core or opened.core, first or data
     # The record says who agreed; that they were enough for this instance, and that many, is judged here once more.
@@ -253,16 +254,25 @@ def _party(header: Header, shown: Shown | None, index: int, trust: Trust) -> Par
 
 
 def _vouch(
-    data: bytes, index: int, party: PartyRecord, record: RequestRecord, asked: request.Request, terms: KeyTerms
+    data: bytes,
+    index: int,
+    party: PartyRecord,
+    *,
+    header: Header,
+    record: RequestRecord,
+    asked: request.Request,
+    terms: KeyTerms,
 ) -> tuple[Answer, Voucher]:
     if party.evidence_key is None or party.signing_key is None:
         raise Refused("receipt.party", f"party {index} never registered")
     opened = Answer.open(data, evidence_key=party.evidence_key)
-    core = opened.core
-    if opened.context.party != index or core.id != record.id or core.operation != record.operation:
+    core, context = opened.core, opened.context
+    if context.party != index or core.id != record.id or core.operation != record.operation:
         raise Refused("receipt.answer", f"party {index} answers something else")
     if core.agreement() != record.agreement:
         raise Refused("receipt.agreement", f"party {index}")
+    if not record.height < context.head_height < header.height:
+        raise Refused("receipt.head", f"party {index}: {context.head_height}, asked at {record.height}")
     signer = registration.signer_of(party.signing_key)
     voucher = Voucher(
         party=index,
@@ -270,8 +280,9 @@ def _vouch(
         evidence_key=party.evidence_key,
         signer=signer,
         answer_hash=answers.answer_hash(data),
-        head_height=opened.context.head_height,
-        configuration=opened.context.configuration,
+        head_height=context.head_height,
+        head_hash=context.head_hash,
+        configuration=context.configuration,
         measurements=party.measurements,
         typed_data=_typed_data(core, asked, terms, signer),
     )

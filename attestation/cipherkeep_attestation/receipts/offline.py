@@ -1,7 +1,12 @@
 """The only place that judges a receipt to its end, with nothing but the receipt and what its reader trusts.
 
-    trust root ─► headers ─► the key's generation, as governors signed ─► the request and its answers
-        └─► each party that answered: its registration ─► document under the named root ─► image and configuration
+    trust root ─► headers ─► control leaf: all decisions of the governors
+        ├─► the key's generation, as they decided it ─► the request and its answers
+        └─► each party that answered: its registration ─► document under the named root ─► image and configuration,
+            which the governors released and admitted
+
+Which decisions held at the time of an answer no header says, since statements are counted and not dated. The ones that
+stand under the last header are taken, or as many of them as the caller names.
 
 The header's age is the caller's business (`Trust.max_age`): what was final stays final. Documents are judged at the
 time of the block that took the registration in, as the chain itself judged them, over the hash of a block that the
@@ -14,29 +19,29 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from cipherkeep_attestation.chain.light import LightClient
-from cipherkeep_attestation.errors import Refused
+from cipherkeep_attestation.chain.state import verify_present
+from cipherkeep_attestation.errors import Refused, Untrusted
 from cipherkeep_attestation.nitro.verify import Attestation, Measurements, TrustRoot
-from cipherkeep_attestation.receipts.judging import Trust, Verified, Voucher, lead, verify_answer, verify_key
+from cipherkeep_attestation.receipts.judging import Key, Trust, Verified, Voucher, lead, verify_answer, verify_key
 from cipherkeep_attestation.receipts.receipt import Receipt, Registered
-from cipherkeep_attestation.statements import governance, registration, request
+from cipherkeep_attestation.statements import layout, registration, request
 from cipherkeep_attestation.statements.binding import verify_binding
 from cipherkeep_attestation.statements.configuration import Configuration, Genesis
-from cipherkeep_attestation.statements.governance import Coprocessors, KeyTerms, Releases, Statement
-from cipherkeep_attestation.statements.layout import PartyRecord
+from cipherkeep_attestation.statements.decisions import Decisions, decide
+from cipherkeep_attestation.statements.governance import KeyTerms, Releases
+from cipherkeep_attestation.statements.layout import Control, PartyRecord
 from cipherkeep_attestation.trace import Trace
-
-_T = TypeVar("_T")
 
 PLAN: Mapping[str, str] = {
     "encoding.schema": "The receipt is one well-formed file.",
     "configuration.genesis": "The instance's genesis parameters are those that you trust.",
     "lightclient.root": "The first block is your trust root.",
-    "lightclient.quorum": "Validators with more than two thirds of the power signed every header up to the last.",
+    "lightclient.quorum": "Validators with more than two thirds of the power signed every header in the receipt.",
     "receipt.old_header": "The last header is not older than you accept.",
     "governance.quorum": "Enough governors of the instance signed every statement.",
+    "governance.log": "The statements are all that the state counts, none left out.",
     "receipt.not_a_key": "The key was generated as the governors decided.",
     "proof.root": "The request's record stands in the state under the last header.",
     "receipt.body": "The request's bytes are those of the record.",
@@ -47,6 +52,7 @@ PLAN: Mapping[str, str] = {
     "cose.signature": "Every answer is signed with its party's evidence key.",
     "receipt.agreement": "The answers agree with each other and with the record.",
     "receipt.typed_data": "The typed data for contracts and users is signed with each party's registered key.",
+    "receipt.head": "Every answer names a header after the request that is among those shown.",
     "receipt.quorum": "As many parties answered as the instance demands.",
     "binding.quorum": "Enough coprocessors signed which ciphertext each handle stands for.",
     "receipt.registration": "Every party's registration is the one that its record pins.",
@@ -54,6 +60,7 @@ PLAN: Mapping[str, str] = {
     "document.signature": "The registration's attestation document holds under the root that you named.",
     "document.pcr_mismatch": "The image is one of those that the governors released.",
     "registration.user_data": "The document vouches for the party's keys.",
+    "receipt.admission": "The governors admitted the party with this configuration, and with its root for enclaves.",
     "registration.configuration": "PCR16 is that of the configuration, which names this chain, instance and party.",
     "receipt.configuration": "The answer was given under that configuration.",
     "receipt.policy": "The image is one that your own policy names.",
@@ -79,6 +86,8 @@ class Audited:
     terms: KeyTerms
     key_id: bytes
     holders: tuple[Holder, ...]
+    decisions: Decisions  # by which it was judged
+    statements: int  # how many stand under the last header
 
     @property
     def registered_later(self) -> tuple[str, ...]:
@@ -96,30 +105,38 @@ def audit(
     enclave_root: TrustRoot,
     measurements: tuple[Measurements, ...] | None,
     now: datetime,
+    decided: int | None = None,
     trace: Trace | None = None,
 ) -> Audited:
     """Judge a receipt. Raises an `EvidenceError` unless every rule holds.
 
     `measurements`: the images that the reader accepts, None where the governors' releases are enough for him.
+    `decided`: judge by the decisions up to this serial number, for an answer that is older than later ones; None for
+    all that stand under the last header.
     """
     trace = trace or Trace()
     trace.passes("encoding.schema", "configuration.genesis")
     client = lead(trust.root, receipt.blocks, now=now)
-    statements = _statements(receipt, trust)
-    terms, key_id = _key(receipt, trust, now)
-    trace.passes("governance.quorum", "receipt.not_a_key")
+    decisions = _decisions(receipt, trust, client, decided)
+    trace.passes("governance.quorum", "governance.log")
+    key = _key(receipt, trust, now)
+    if hashlib.sha256(_statement_of(key)).digest() not in decisions.keygens:
+        raise Refused("receipt.not_a_key", "its statement is none of those decided")
+    trace.passes("receipt.not_a_key")
     if trust.max_age is None:
         trace.waives("receipt.old_header", "what was final stays final")
-    verified = verify_answer(receipt.request, trust=trust, terms=terms, now=now, trace=trace)
+    verified = verify_answer(receipt.request, trust=trust, terms=key.terms, now=now, trace=trace)
     if trust.max_age is None:
         trace.passed.pop("receipt.old_header", None)
-    _bindings(verified, terms, key_id, statements, trace)
-    releases = _content(statements, Releases)
-    holders = tuple(_holder(client, receipt, voucher, trust, releases, enclave_root) for voucher in verified.vouchers)
+    for voucher in (*key.generation.vouchers, *verified.vouchers):
+        _check_head(client, voucher)
+    trace.passes("receipt.head")
+    _bindings(verified, key, decisions, trace)
+    holders = tuple(_holder(client, receipt, voucher, trust, decisions, enclave_root) for voucher in verified.vouchers)
     trace.passes("receipt.registration", "registration.block", "document.signature", "document.pcr_mismatch")
-    trace.passes("registration.user_data", "registration.configuration", "receipt.configuration")
+    trace.passes("registration.user_data", "registration.configuration", "receipt.configuration", "receipt.admission")
     _policy(holders, measurements, trace)
-    return Audited(verified, terms, key_id, holders)
+    return Audited(verified, key.terms, key.id, holders, decisions, len(receipt.statements))
 
 
 def genesis_of(receipt: Receipt, digest: bytes) -> Genesis:
@@ -135,39 +152,60 @@ def genesis_of(receipt: Receipt, digest: bytes) -> Genesis:
     raise Refused("configuration.genesis", digest.hex())
 
 
-def _statements(receipt: Receipt, trust: Trust) -> list[Statement]:
-    genesis = trust.genesis.digest()
-    return [
-        governance.verify(data, governors=trust.genesis.governors, instance=trust.instance, genesis=genesis)
-        for data in receipt.statements
-    ]
+def _decisions(receipt: Receipt, trust: Trust, client: LightClient, decided: int | None) -> Decisions:
+    """What the governors decided: all statements that the control leaf under the last header counts, then as many."""
+    shown = receipt.control
+    verify_present(
+        client.head.app_hash,
+        instance=trust.instance,
+        collection=layout.CONTROL,
+        key=layout.CONTROL_KEY,
+        value=shown.value,
+        proof=shown.proof,
+    )
+    decisions = decide(receipt.statements, instance=trust.instance, genesis=trust.genesis)
+    leaf = Control.decode(shown.value)
+    if leaf != decisions.control:
+        raise Untrusted("governance.log", f"leaf {leaf.serial}, shown {decisions.control.serial}")
+    if decided is None or decided == leaf.serial:
+        return decisions
+    if not 1 <= decided < leaf.serial:
+        raise Refused("receipt.decided", f"{decided} of {leaf.serial}")
+    return decide(receipt.statements[:decided], instance=trust.instance, genesis=trust.genesis)
 
 
-def _content(statements: list[Statement], kind: type[_T]) -> _T | None:
-    """What the first statement of a kind says."""
-    contents = (item.content() for item in statements)
-    return next((content for content in contents if isinstance(content, kind)), None)
+def _check_head(client: LightClient, voucher: Voucher) -> None:
+    """The header under which an enclave answered is of this chain: were it of a fork, the answer would show it."""
+    try:
+        header = client.header_at(voucher.head_height)
+    except Refused:
+        raise Refused("receipt.head", f"{voucher.name}: header {voucher.head_height} is not shown") from None
+    if header.hash() != voucher.head_hash:
+        raise Untrusted("receipt.fork", f"{voucher.name}: {voucher.head_hash.hex()} at {voucher.head_height}")
 
 
-def _key(receipt: Receipt, trust: Trust, now: datetime) -> tuple[KeyTerms, bytes]:
-    evidence = receipt.request if receipt.key is None else receipt.key
-    key = verify_key(evidence, trust=trust, now=now)
-    return key.terms, key.id
+def _key(receipt: Receipt, trust: Trust, now: datetime) -> Key:
+    return verify_key(receipt.request if receipt.key is None else receipt.key, trust=trust, now=now)
 
 
-def _bindings(verified: Verified, terms: KeyTerms, key_id: bytes, statements: list[Statement], trace: Trace) -> None:
+def _statement_of(key: Key) -> bytes:
+    asked = key.generation.asked
+    assert isinstance(asked, request.Keygen)  # `verify_key` has looked
+    return asked.statement
+
+
+def _bindings(verified: Verified, key: Key, decisions: Decisions, trace: Trace) -> None:
     asked = verified.asked
     if isinstance(asked, request.Keygen):
         trace.waives("binding.quorum", "a key generation is about no ciphertext")
         return
-    if asked.key_id != key_id:
+    if asked.key_id != key.id:
         raise Refused("receipt.not_a_key", "another key's generation")
     if verified.core.refusal is not None:
         trace.waives("binding.quorum", "the request was refused, and nothing was decrypted")
         return
-    coprocessors = _content(statements, Coprocessors)
     for item in asked.ciphertexts:
-        verify_binding(item, key_id=key_id, domain=terms.bindings(), coprocessors=coprocessors)
+        verify_binding(item, key_id=key.id, domain=key.terms.bindings(), coprocessors=decisions.coprocessors)
     trace.passes("binding.quorum")
 
 
@@ -176,7 +214,7 @@ def _holder(
     receipt: Receipt,
     voucher: Voucher,
     trust: Trust,
-    releases: Releases | None,
+    decisions: Decisions,
     enclave_root: TrustRoot,
 ) -> Holder:
     """Who held the keys of a party that signed, as its registration shows."""
@@ -188,7 +226,7 @@ def _holder(
     if record.registration != hashlib.sha256(found.registration).digest():
         lapsed = "lapsed: the image was dropped" if record.registration is None else "another"
         raise Refused("receipt.registration", f"{voucher.name}: {lapsed}")
-    attestation, configuration = _registration(client, found, trust, releases, enclave_root)
+    attestation, configuration = _registration(client, found, trust, decisions.releases, enclave_root)
     claims = registration.read(found.registration).claims
     if (claims.evidence_key, claims.signing_key, claims.party) != (
         record.evidence_key,
@@ -198,7 +236,11 @@ def _holder(
         raise Refused("receipt.registration", f"{voucher.name}: other keys")
     if configuration.digest() != voucher.configuration:
         raise Refused("receipt.configuration", f"{voucher.name}: {voucher.configuration.hex()}")
-    return Holder(voucher, attestation, configuration, _release(attestation, releases), found.height)
+    if decisions.index_of(record.name, configuration.digest()) != voucher.party:
+        raise Untrusted("receipt.admission", f"{voucher.name} with {configuration.digest().hex()}")
+    if configuration.enclave_root not in trust.genesis.enclave_roots:
+        raise Untrusted("receipt.admission", f"{voucher.name}: its root for enclaves is not one of the instance")
+    return Holder(voucher, attestation, configuration, _release(attestation, decisions.releases), found.height)
 
 
 def _registration(

@@ -1,18 +1,19 @@
 """The only place that knows a receipt's file: the evidence for one request and its answer, and nothing that is trusted.
 
-Deterministic CBOR. Light blocks lead from the trust root, which is not in it, past the blocks that registrations name,
-to the header under which records are proven:
+Deterministic CBOR. Light blocks lead from the trust root, which is not in it, past the blocks that registrations and
+answers name, to the header under which records are proven:
 
     blocks ── header ── record of the request ── its bytes ── answers ── records of the parties
                 │                                                              │
                 │                                 registrations (documents, configurations)
-                └── record of the key's generation ── its bytes, answers, parties
-    statements: signed by the governors, which name images and coprocessors
+                ├── record of the key's generation ── its bytes, answers, parties
+                └── control leaf ── statements: all that the governors signed, in their order
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from cipherkeep_attestation import cbor
 from cipherkeep_attestation.chain.header import LIMITS, LightBlock
@@ -22,14 +23,15 @@ from cipherkeep_attestation.errors import Malformed
 from cipherkeep_attestation.receipts.judging import Evidence, Shown
 from cipherkeep_attestation.statements.answer import MAX_ANSWER
 from cipherkeep_attestation.statements.governance import MAX_STATEMENT
+from cipherkeep_attestation.statements.layout import CONTROL_KEY
 from cipherkeep_attestation.statements.registration import MAX_REGISTRATION
 from cipherkeep_attestation.statements.request import MAX_REQUEST
 
-LABEL = "cipherkeep/receipt/v1"
+LABEL = "cipherkeep/receipt/v2"
 MAX_RECEIPT = 4 * cbor.MIB  # bytes; one party's receipt takes some 15 KB
-MAX_BLOCKS = 256
+MAX_BLOCKS = 512
 MAX_PARTIES = 64
-MAX_STATEMENTS = 8
+MAX_STATEMENTS = 4096
 _MAX_RECORD = 1 << 16  # bytes of a record in state
 
 
@@ -52,6 +54,7 @@ class Receipt:
     request: Evidence
     key: Evidence | None
     registrations: tuple[Registered, ...]
+    control: Shown
     statements: tuple[bytes, ...]
 
     @property
@@ -62,6 +65,8 @@ class Receipt:
     def __post_init__(self) -> None:
         if self.key is not None and self.key.blocks != self.request.blocks:
             raise Malformed("receipt.form", "two ways to the header")
+        if self.control.key != CONTROL_KEY:
+            raise Malformed("receipt.form", "another key than the control leaf's")
 
     def encode(self) -> bytes:
         """Deterministic CBOR."""
@@ -72,6 +77,7 @@ class Receipt:
         return cbor.encode(
             {
                 "blocks": [block.encode() for block in self.blocks],
+                "control": _shown_map(self.control),
                 "key": None if self.key is None else _evidence_map(self.key),
                 "label": LABEL,
                 "registrations": rows,
@@ -86,6 +92,7 @@ class Receipt:
         found = cbor.fields(
             cbor.decode(data, limits=cbor.Limits(size=MAX_RECEIPT, depth=8, items=20_000)),
             blocks=cbor.sequence(cbor.raw(1, LIMITS.light_block), MAX_BLOCKS, least=1),
+            control=cbor.anything,
             key=cbor.anything,
             label=cbor.exactly(LABEL),
             registrations=cbor.sequence(cbor.anything, MAX_PARTIES),
@@ -93,11 +100,14 @@ class Receipt:
             statements=cbor.sequence(cbor.raw(1, MAX_STATEMENT), MAX_STATEMENTS),
         )
         blocks = tuple(map(LightBlock.decode, found["blocks"]))
+        if any(one.header.height >= two.header.height for one, two in pairwise(blocks)):
+            raise Malformed("receipt.form", "a block stands twice or in another order")
         registrations = tuple(map(_registered, found["registrations"]))
         if len({item.party for item in registrations}) != len(registrations):
             raise Malformed("receipt.form", "a party's registration stands twice")
         key = None if found["key"] is None else _evidence(found["key"], blocks)
-        return cls(_evidence(found["request"], blocks), key, registrations, found["statements"])
+        asked = _evidence(found["request"], blocks)
+        return cls(asked, key, registrations, _shown(found["control"]), found["statements"])
 
 
 def _registered(value: object) -> Registered:

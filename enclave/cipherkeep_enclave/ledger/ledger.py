@@ -20,10 +20,10 @@ from cipherkeep_attestation.chain.state import StateProof
 from cipherkeep_attestation.errors import Malformed, Refused, Untrusted
 from cipherkeep_attestation.statements import governance, layout
 from cipherkeep_attestation.statements.configuration import Configuration
+from cipherkeep_attestation.statements.decisions import Decisions
 from cipherkeep_attestation.statements.layout import Control, Inbox, PartyRecord
 from cipherkeep_wire.errors import ServiceError
 
-from cipherkeep_enclave.ledger.decisions import Decisions
 from cipherkeep_enclave.ledger.inboxes import Inboxes, ShownInbox
 from cipherkeep_enclave.limits import DEFAULT, EnclaveLimits
 
@@ -62,7 +62,7 @@ class Ledger:
         self._digest = configuration.digest()
         self._now = now
         self._limits = limits
-        self._client = LightClient(root, trusting_period=TRUSTING_PERIOD, clock_drift=CLOCK_DRIFT)
+        self._client = LightClient(root, trusting_period=TRUSTING_PERIOD, clock_drift=CLOCK_DRIFT, skipping=True)
         self._anchored = False
         self._view: View | None = None
         self._fresh_height = 0

@@ -21,11 +21,17 @@ _PAUSE = 0.05  # seconds
 
 async def gather(node: Node, instance: str, counter: int, *, root: LightRoot) -> Evidence:
     """Everything about one request, proven under one header. `HostError` when the node cannot say it."""
-    return (await gather_all(node, instance, (counter,), root=root))[0]
+    (found,), _ = await gather_all(node, instance, (counter,), root=root)
+    return found
 
 
-async def gather_all(node: Node, instance: str, counters: Sequence[int], *, root: LightRoot) -> tuple[Evidence, ...]:
-    """Everything about some requests, all of it proven under one header. `HostError` when the node cannot say it."""
+async def gather_all(
+    node: Node, instance: str, counters: Sequence[int], *, root: LightRoot
+) -> tuple[tuple[Evidence, ...], Shown]:
+    """Everything about some requests, and the control leaf, all of it proven under one header.
+
+    `HostError` when the node cannot say it.
+    """
     bodies = await asyncio.gather(*(contract.body_of(node, instance, counter) for counter in counters))
     answers = await asyncio.gather(*(contract.answers_of(node, instance, counter) for counter in counters))
     last: HostError | None = None
@@ -35,6 +41,7 @@ async def gather_all(node: Node, instance: str, counters: Sequence[int], *, root
             shown = [
                 await _show(node, instance, counter, height, answers[place]) for place, counter in enumerate(counters)
             ]
+            control = await _under(node, instance, layout.CONTROL, layout.CONTROL_KEY, height)
         except HostError as error:
             if error.code not in ("node.query", "client.header_passed", "client.request_unknown"):
                 raise
@@ -43,10 +50,11 @@ async def gather_all(node: Node, instance: str, counters: Sequence[int], *, root
             continue
         first, newest = await asyncio.gather(node.light_block(root.height), node.light_block(height))
         blocks = (first,) if height == root.height else (first, newest)
-        return tuple(
+        evidence = tuple(
             Evidence(blocks, record, body, found, parties)
             for body, (record, found, parties) in zip(bodies, shown, strict=True)
         )
+        return evidence, _shown(layout.CONTROL_KEY, control)
     raise last or HostError("client.header_passed")
 
 

@@ -18,8 +18,8 @@ PERIOD = timedelta(days=3650)
 
 
 def follow(chain: SimulatedChain, *, period: timedelta = PERIOD, anchored: bool = True) -> LightClient:
-    """A client whose root is block 1."""
-    client = LightClient(chain.root(), trusting_period=period, clock_drift=DRIFT)
+    """A client whose root is block 1, and which may leave heights out."""
+    client = LightClient(chain.root(), trusting_period=period, clock_drift=DRIFT, skipping=True)
     if anchored:
         client.anchor(chain.light_block(1), now=chain.now)
     return client
@@ -45,6 +45,16 @@ def chain() -> SimulatedChain:
 
 
 # --- what an honest chain does ---
+
+
+def test_heights_are_left_out_only_where_that_was_asked_for(chain: SimulatedChain) -> None:
+    """By default each block is the one right above the last."""
+    client = LightClient(chain.root(), trusting_period=PERIOD, clock_drift=DRIFT)
+    client.anchor(chain.light_block(1), now=chain.now)
+    assert refusal(client, chain, chain.encoded(3)) == "lightclient.not_sequential"
+    client.step(chain.light_block(2), now=chain.now)
+    client.step(chain.light_block(3), now=chain.now)
+    assert client.head.height == 3
 
 
 @pytest.mark.parametrize("validators", [1, 2, 3, 4, 7, 100])
@@ -124,7 +134,7 @@ def test_the_root_decides_where_to_begin(chain: SimulatedChain) -> None:
         (chain.root(), other.light_block(1), "lightclient.chain_id"),
     ]
     for root, block, code in cases:
-        client = LightClient(root, trusting_period=PERIOD, clock_drift=DRIFT)
+        client = LightClient(root, trusting_period=PERIOD, clock_drift=DRIFT, skipping=True)
         with pytest.raises(Untrusted) as refused:
             client.anchor(block, now=chain.now)
         assert refused.value.code == code
@@ -356,7 +366,7 @@ def test_trust_expires(chain: SimulatedChain) -> None:
         with pytest.raises(Stale) as refused:
             client.step(chain.light_block(height), now=late)
         assert refused.value.code == "lightclient.trust_expired"
-    fresh = LightClient(chain.root(), trusting_period=timedelta(days=1), clock_drift=DRIFT)
+    fresh = LightClient(chain.root(), trusting_period=timedelta(days=1), clock_drift=DRIFT, skipping=True)
     with pytest.raises(Stale) as refused:
         fresh.anchor(chain.light_block(1), now=late)
     assert refused.value.code == "lightclient.trust_expired"

@@ -15,22 +15,26 @@ from cipherkeep_attestation.cli.main import main
 from cipherkeep_attestation.eif import configuration_pcr
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
-from cipherkeep_attestation.receipts.judging import Trust
+from cipherkeep_attestation.receipts.judging import Evidence, Trust
 from cipherkeep_attestation.receipts.offline import PLAN, Audited, audit, genesis_of
 from cipherkeep_attestation.receipts.receipt import Receipt, Registered
 from cipherkeep_attestation.receipts.trust import read_toml, write_toml
 from cipherkeep_attestation.statements import layout
+from cipherkeep_attestation.statements.answer import Answer, unverified
 from cipherkeep_attestation.statements.governance import Release
 from cipherkeep_attestation.trace import State, Trace
+from cipherkeep_host.client import receipts
 from cipherkeep_host.client.receipts import make_receipt
+from cipherkeep_host.contracts.fhevm import answering, registering
 from cipherkeep_host.contracts.fhevm.records import number
 from cipherkeep_host.errors import HostError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.host.client.conftest import Setting
+from tests.host.client.conftest import Setting, setting
 from tests.simulators.attestation import PCRS, SimulatedPlatform
 from tests.simulators.contract import RELEASE
+from tests.simulators.coprocessor import SimulatedCoprocessors
 from tests.simulators.governance import SimulatedGovernance
 
 
@@ -146,6 +150,15 @@ def _registered(receipt: Receipt, **changes: Any) -> Receipt:
     return replace(receipt, registrations=(replace(first, **changes), *rest))
 
 
+def _without(receipt: Receipt, height: int) -> Receipt:
+    return _blocks(receipt, tuple(block for block in receipt.blocks if block.header.height != height))
+
+
+def _head(evidence: Evidence | None) -> int:
+    assert evidence is not None
+    return unverified(evidence.answers[0][1]).context.head_height
+
+
 def _flipped(value: bytes) -> bytes:
     return value[:-1] + bytes((value[-1] ^ 1,))
 
@@ -170,16 +183,24 @@ LIES: dict[str, tuple[Callable[[Receipt], Receipt], set[str]]] = {
     "itself as its key": (lambda r: replace(r, key=r.request), {"receipt.not_a_key", "receipt.answer"}),
     "no way to the header": (lambda r: _blocks(r, r.blocks[:1]), {"proof.root", "proof.value"}),
     "no root": (lambda r: _blocks(r, r.blocks[1:]), {"lightclient.root"}),
-    "blocks in another order": (lambda r: _blocks(r, r.blocks[::-1]), {"lightclient.root"}),
+    "blocks in another order": (lambda r: _blocks(r, r.blocks[::-1]), {"receipt.form"}),
+    "a block twice": (lambda r: _blocks(r, (r.blocks[0], *r.blocks)), {"receipt.form"}),
     "no block of the registration": (
-        lambda r: _blocks(r, (r.blocks[0], r.blocks[-1])),
+        lambda r: _without(r, r.registrations[0].height),
         {"lightclient.height_unknown"},
     ),
-    "no statements": (lambda r: replace(r, statements=()), {"binding.no_coprocessors"}),
-    "no releases": (
-        lambda r: replace(r, statements=r.statements[:1]),
-        {"registration.no_releases", "binding.no_coprocessors"},
+    "no header of the answer": (lambda r: _without(r, _head(r.request)), {"receipt.head"}),
+    "no header of the key's answer": (lambda r: _without(r, _head(r.key)), {"receipt.head"}),
+    "no statements": (lambda r: replace(r, statements=()), {"governance.log"}),
+    "the newest statement left out": (lambda r: replace(r, statements=r.statements[:-1]), {"governance.log"}),
+    "the first statement left out": (lambda r: replace(r, statements=r.statements[1:]), {"governance.log"}),
+    "statements in another order": (lambda r: replace(r, statements=r.statements[::-1]), {"governance.log"}),
+    "a statement twice": (lambda r: replace(r, statements=(*r.statements, r.statements[-1])), {"governance.log"}),
+    "another value for the control leaf": (
+        lambda r: replace(r, control=replace(r.control, value=layout.Control(1, bytes(32)).encode())),
+        {"proof.value"},
     ),
+    "another place for the control leaf": (lambda r: replace(r, control=replace(r.control, key=2)), {"receipt.form"}),
     "no registration": (lambda r: replace(r, registrations=()), {"receipt.registration"}),
     "a registration of another height": (
         lambda r: _registered(r, height=r.registrations[0].height - 200 if r.registrations[0].height > 200 else 1),
@@ -197,7 +218,20 @@ LIES: dict[str, tuple[Callable[[Receipt], Receipt], set[str]]] = {
 async def test_a_receipt_with_something_exchanged_is_refused(one: Setting, lie: str) -> None:
     """Whatever is left out, moved or swapped, something else does not fit any more."""
     edit, codes = LIES[lie]
-    assert refused(one, edit(await answered(one, 5))) in codes
+    receipt = await answered(one, 5)
+    with pytest.raises(EvidenceError) as refusal:
+        judged(one, edit(receipt))
+    assert refusal.value.code in codes
+
+
+async def test_statements_belong_to_the_last_header(one: Setting) -> None:
+    """An earlier control leaf, with the statements it counts, does not stand under a newer header."""
+    earlier = await answered(one, 5)
+    assert one.world.govern(one.world.governance.set_coprocessors(one.world.coprocessors.policy)) == "ok"
+    one.world.block()
+    later = await make_receipt(one.node, earlier.request.record.key, trust=one.trust)
+    assert len(later.statements) == len(earlier.statements) + 1
+    assert refused(one, replace(later, control=earlier.control, statements=earlier.statements)) == "proof.root"
 
 
 async def test_what_is_trusted_decides(one: Setting) -> None:
@@ -230,16 +264,104 @@ async def test_ones_own_policy_is_demanded_too(one: Setting) -> None:
         assert refused(one, receipt, measurements=measurements) == "receipt.policy"
 
 
-async def test_an_image_that_governors_never_released_is_refused(one: Setting) -> None:
-    """A statement with other releases in place of the one that lists the image."""
+async def test_statements_need_enough_governors(one: Setting) -> None:
+    """One of two keys, for the same decision."""
     receipt = await answered(one, 5)
-    other = one.world.governance.set_releases(Release("v9", bytes(48), bytes(48), bytes(48)), serial=99)
-    coprocessors = [item for item in receipt.statements if b"set_coprocessors" in item]
-    assert refused(one, replace(receipt, statements=(*coprocessors, other))) == "document.pcr_mismatch"
     strangers = SimulatedGovernance(roots=one.trust.genesis.enclave_roots)
     strangers.keys = strangers.keys[:1]
-    few = strangers.set_releases(RELEASE, serial=99)
-    assert refused(one, replace(receipt, statements=(few,))) in ("governance.quorum", "governance.instance")
+    few = strangers.set_coprocessors(one.world.coprocessors.policy, serial=1)
+    assert refused(one, replace(receipt, statements=(few, *receipt.statements[1:]))) == "governance.quorum"
+
+
+# --- validators who leave out a check of the contract ---
+
+
+def lenient(monkeypatch: pytest.MonkeyPatch, module: Any, *checks: str) -> None:
+    """The contract as a lying validator runs it."""
+    for check in checks:
+        monkeypatch.setattr(module, check, lambda *_: None)
+
+
+async def test_an_answer_names_a_header_of_this_chain(one: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between request and proofs, and by its hash: an answer under a fork, or under no header, is not this chain's."""
+    lenient(monkeypatch, answering, "_check_head")
+    party, world = one.world.parties[0], one.world
+    for place, (head, code) in enumerate(
+        [
+            (lambda asked: (asked + 1, b"\xee" * 32), "receipt.fork"),
+            (lambda asked: (asked, world.hash(asked)), "receipt.head"),
+            (lambda asked: (asked + 100, world.hash(1)), "receipt.head"),
+            (lambda asked: (10**9, bytes(32)), "receipt.head"),
+        ],
+        1,
+    ):
+        asked = world.public(place)
+        found = world.ask(asked)
+        at = world.height
+        world.block()
+        voted = party.answer(party.public_core(found.id, asked, [7]), head(at))
+        assert world.vote([voted]) == ["final"]
+        world.block()
+        monkeypatch.setattr(receipts.answer, "unverified", lambda data, at=at, lie=voted: named(data, lie, at + 1))
+        receipt = await make_receipt(one.node, found.counter, trust=one.trust)
+        assert refused(one, receipt) == code
+
+
+def named(data: bytes, lie: bytes, height: int) -> Answer:
+    """The answer as if it named a header that there is, so that a receipt can be made of it."""
+    found = unverified(data)
+    return replace(found, context=replace(found.context, head_height=height)) if data == lie else found
+
+
+async def test_a_party_with_another_configuration_than_admitted_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is released and PCR16 fits; but governors signed for other hosts, roots and settings."""
+    lenient(monkeypatch, registering, "_check_admitted")
+    lenient(monkeypatch, answering, "_check_enclave")
+    made = setting(tmp_path / "state")
+    party = made.world.parties[0]
+    party.configuration = replace(
+        party.configuration,
+        insecure=(*party.configuration.insecure, "insecure_any_host_measurement"),
+        host_measurements=(),
+    )
+    assert made.world.register(party, made.world.honest_registration(party)) == "ok"
+    receipt = await answered(made, 5)
+    assert refused(made, receipt) == "receipt.admission"
+    made.world.state.close()
+
+
+async def test_an_admitted_configuration_names_a_root_of_the_instance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its enclave would take documents of a root that the genesis does not list."""
+    lenient(monkeypatch, registering, "_check_roots")
+    made = setting(tmp_path / "state")
+    party, world = made.world.parties[0], made.world
+    stranger = SimulatedPlatform(at=made.now, name="other").root().certificate_der
+    party.configuration = replace(party.configuration, enclave_root=stranger)
+    assert world.govern(world.governance.admit(party.name, party.configuration.digest())) == "ok"
+    assert world.register(party, world.honest_registration(party)) == "ok"
+    assert refused(made, await answered(made, 5)) == "receipt.admission"
+    world.state.close()
+
+
+async def test_a_receipt_is_judged_by_the_decisions_that_its_reader_names(one: Setting) -> None:
+    """A later set of coprocessors did not sign the binding; by the decisions before it, the answer holds."""
+    found = one.answered(one.world.public(1), 5)
+    others = SimulatedCoprocessors(name="newer")
+    assert one.world.govern(one.world.governance.set_coprocessors(others.policy)) == "ok"
+    one.world.block()
+    receipt = await make_receipt(one.node, found.counter, trust=one.trust)
+    count = len(receipt.statements)
+    assert refused(one, receipt) in ("binding.quorum", "binding.stranger")
+    before = judged(one, receipt, decided=count - 1)
+    assert (before.decisions.control.serial, before.statements) == (count - 1, count)
+    assert refused(one, receipt, decided=count) in ("binding.quorum", "binding.stranger")
+    assert refused(one, receipt, decided=1) == "receipt.not_a_key"
+    for none in (0, -1, count + 1):
+        assert refused(one, receipt, decided=none) == "receipt.decided"
 
 
 async def test_a_party_that_registers_anew_makes_older_answers_say_so(one: Setting) -> None:

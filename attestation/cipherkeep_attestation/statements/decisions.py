@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cipherkeep_attestation.errors import Untrusted
 from cipherkeep_attestation.statements import governance
+from cipherkeep_attestation.statements.configuration import Genesis
 from cipherkeep_attestation.statements.governance import Coprocessors, KeyTerms, Releases, Statement
 from cipherkeep_attestation.statements.layout import Control
 
@@ -50,3 +52,17 @@ class Decisions:
         if self.parties.get(party) != configuration:
             return 0
         return list(self.parties).index(party) + 1
+
+
+def decide(statements: Sequence[bytes], *, instance: str, genesis: Genesis) -> Decisions:
+    """What signed statements say together: all of them from serial 1 on, each signed by enough governors.
+
+    `EvidenceError`; `Untrusted("governance.log")` when one is left out.
+    """
+    decisions, digest = Decisions(), genesis.digest()
+    for serial, data in enumerate(statements, 1):
+        statement = governance.verify(data, governors=genesis.governors, instance=instance, genesis=digest)
+        if statement.serial != serial:
+            raise Untrusted("governance.log", f"number {statement.serial} where {serial} belongs")
+        decisions = decisions.after(data, statement)
+    return decisions

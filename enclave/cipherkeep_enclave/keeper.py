@@ -124,7 +124,7 @@ class Keeper:
     async def advance(
         self, blocks: Sequence[bytes], *, control: bytes, proof: bytes, statements: Sequence[bytes]
     ) -> None:
-        """Move the head, then show the control leaf under it (unless `control` is empty)."""
+        """Move the head, then show the control leaf under it; without one, statements wait for the leaf to come."""
         async with self._advancing:
             self.ledger.lift(statements)
             for count, block in enumerate(blocks, 1):
@@ -133,6 +133,8 @@ class Keeper:
                     await asyncio.sleep(0)
             if control:
                 self.ledger.show_control(control, proof, statements)
+            elif statements:
+                self.ledger.learn(statements)
 
     # --- the vault ---
 

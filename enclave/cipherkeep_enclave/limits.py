@@ -13,7 +13,7 @@ class EnclaveLimits:
 
     # --- the chain's view ---
     light_blocks: int = 1_000  # of one Advance; an hour of a quiet chain, under 2 MiB with one validator
-    statements: int = 200  # of one Advance; all decisions of a deployment's first years
+    statements: int = 200  # of one Advance; 12.5 MiB at most, more travel in further calls
     head_age: timedelta = timedelta(minutes=10)  # a head older than this serves nothing (design, decision 6)
     inbox_entries: int = 50_000  # entries of all shown inboxes together: 10 MiB of Python objects
 

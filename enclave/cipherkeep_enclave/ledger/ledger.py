@@ -1,9 +1,9 @@
 """The only place that believes something about the chain, and only with proof.
 
 Evidence comes in this order, each part as often as the host likes: light blocks from the trust root on, with the
-control leaf under the newest and the statements it stands for; the nonce of this boot under a header; then inboxes.
-What the host leaves out stays unknown, and what depends on it is not done: `current` is the one way to a view under
-which secrets may be used.
+control leaf under the newest and the statements it stands for, in several parts where they are many; the nonce of this
+boot under a header; then inboxes. What the host leaves out stays unknown, and what depends on it is not done: `current`
+is the one way to a view under which secrets may be used.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Ledger:
         self._client = LightClient(root, trusting_period=TRUSTING_PERIOD, clock_drift=CLOCK_DRIFT, skipping=True)
         self._anchored = False
         self._view: View | None = None
+        self._learnt: Decisions | None = None  # with statements whose leaf is still to come: not in force
         self._fresh_height = 0
         self._inboxes = Inboxes(
             first_header=root.header_hash, instance=configuration.instance, most=limits.inbox_entries
@@ -157,6 +158,14 @@ class Ledger:
             if statement.kind == governance.LIFT_FREEZE and statement.content()["conflict"] == conflict.digest:
                 self._client.lift(conflict.digest)
                 return
+
+    def learn(self, statements: Sequence[bytes]) -> None:
+        """Take statements after those known, so that one call need not carry all that a leaf stands for.
+
+        They are in force only once a leaf that stands for them is shown. When one does not follow, or the leaf stands
+        for others, all that were taken like this are forgotten, and come again after those in force.
+        """
+        self._learnt = self._follow(statements)
 
     def show_control(self, control: bytes, proof: bytes, statements: Sequence[bytes]) -> View:
         """Take the control leaf under the head, and the statements after those known that it stands for."""
@@ -259,7 +268,7 @@ class Ledger:
 
     def _follow(self, statements: Sequence[bytes]) -> Decisions:
         """The decisions after these statements, each in its turn. Those known already are passed over."""
-        decisions = self.decisions
+        decisions, self._learnt = self._learnt or self.decisions, None
         for data in statements:
             statement = self._verify(data)
             if statement.serial <= len(decisions.digests):

@@ -21,6 +21,7 @@ from cipherkeep_host.errors import HostError
 
 _ATTEMPTS = 8  # the chain may move on between a height and its proof
 _INBOXES = 64  # inboxes shown in one step
+_STATEMENTS = 200  # statements of one call: what the enclave takes
 _WAIT = 60.0  # seconds for the header that proves a change; an idle chain makes one every 30
 
 
@@ -154,6 +155,9 @@ class Feed:
         leaf = control.value
         serial = 0 if leaf is None else layout.Control.decode(leaf).serial
         statements = await self._statements(self.stand.serial + 1, serial)
+        while len(statements) > _STATEMENTS:  # a new boot learns all that was ever decided
+            await self._enclave.advance([], statements=statements[:_STATEMENTS])
+            statements = statements[_STATEMENTS:]
         reply = await self._enclave.advance(
             blocks, control=leaf or b"", control_proof=control.proof.encode(), statements=statements
         )

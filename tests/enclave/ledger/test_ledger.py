@@ -249,6 +249,51 @@ async def test_statements_of_another_instance_do_not_count(world: World) -> None
     assert code(refusal) == "governance.instance"
 
 
+# --- many statements ---
+
+
+async def test_more_statements_than_one_call_takes_come_in_several(world: World) -> None:
+    """A boot that must learn a long log gets it in parts; nothing of it is in force before the leaf is shown."""
+    await governed(world)
+    world.govern(*(world.governance.admit(f"party {number}") for number in range(250)))
+    first, last = world.statements[:200], world.statements[200:]
+    await world.keeper.advance([], control=b"", proof=b"", statements=first)
+    assert world.keeper.ledger.view is None and world.keeper.ledger.party_index == 0
+    await world.keeper.advance([], control=b"", proof=b"", statements=first)  # its answer may have been lost
+    await world.advance(statements=last)
+    assert world.keeper.ledger.decisions.control == world.control
+    assert world.keeper.ledger.party_index == 1
+
+
+async def test_statements_that_no_leaf_stands_for_are_forgotten(world: World) -> None:
+    """A host that hands over a signed statement which never landed gains nothing, and spoils nothing for the next."""
+    ledger = await current(world)
+    stray = world.governance.statement("retire_key", {"key_id": KEY}, serial=3)
+    world.govern(world.governance.admit("beta", serial=3))
+    await world.keeper.advance([], control=b"", proof=b"", statements=[stray])
+    assert KEY not in ledger.current().decisions.retired
+    with pytest.raises(EvidenceError) as refusal:
+        await world.advance()
+    assert code(refusal) == "ledger.statement_fork"
+    await world.advance()
+    assert ledger.decisions.control == world.control and KEY not in ledger.decisions.retired
+
+
+async def test_statements_of_a_part_follow_one_another(world: World) -> None:
+    """Signatures, order and completeness are judged in every part as they are under a leaf."""
+    await governed(world)
+    lone = world.governance.admit("beta", serial=3, signers=world.governance.keys[:1])
+    for statements, expected in (
+        (world.statements[1:], "governance.log"),
+        ([*world.statements, lone], "governance.quorum"),
+    ):
+        with pytest.raises(EvidenceError) as refusal:
+            await world.keeper.advance([], control=b"", proof=b"", statements=statements)
+        assert code(refusal) == expected
+    await world.advance()
+    assert world.keeper.ledger.decisions.control == world.control
+
+
 # --- admission ---
 
 

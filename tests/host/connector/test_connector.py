@@ -12,7 +12,7 @@ import pytest
 from cipherkeep_attestation.statements import layout
 from cipherkeep_wire.errors import ServiceError
 
-from tests.host.connector.simulated import MATERIAL, Scene
+from tests.host.connector.simulated import LIMIT, MATERIAL, Scene
 
 
 async def test_it_brings_an_enclave_up_and_answers(scene: Scene) -> None:
@@ -161,6 +161,17 @@ async def test_an_enclave_that_was_started_anew_is_brought_up_on_a_quiet_chain(s
     await scene.enclave.restart()
     await scene.until(lambda: scene.world.party_record(1).registration != before, "another registration")
     assert scene.world.party_record(1).manifest_serial == 1
+
+
+async def test_a_long_log_of_decisions_is_shown_in_parts(scene: Scene) -> None:
+    """An enclave that starts where governance has decided more than one call takes is brought up all the same."""
+    world = scene.world
+    decisions = [world.governance.lift(bytes(32)) for _ in range(2 * LIMIT + 1)]
+    outcomes = await scene.node.mine(*(("govern", {"statement": decision}) for decision in decisions))
+    assert {outcome.code for outcome in outcomes} == {"ok"}
+    await scene.up()
+    assert scene.enclave.serial == world.control().serial == 3 + len(decisions)
+    await scene.generate()
 
 
 async def test_it_catches_up_from_its_own_height(scene: Scene) -> None:

@@ -77,7 +77,7 @@ class Host:
         world.write_record()
         await self.advance()
         height = world.chain.height
-        await self.stub.Freshen(pb.FreshenRequest(header_height=height, proof=self.proof("freshness", 1)))
+        await self.stub.Freshen(pb.FreshenRequest(header_height=height, key=1, proof=self.proof("freshness", 1)))
         await self.stub.Open(
             pb.OpenRequest(header_height=height, record=world.record.encode(), proof=self.proof("parties", 1))
         )

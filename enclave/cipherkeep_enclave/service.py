@@ -123,7 +123,7 @@ class KmsService(kms_pb2_grpc.KmsServicer):
         return reply
 
     async def _freshen(self, request: pb.FreshenRequest) -> pb.FreshenReply:
-        self._keeper.ledger.freshen(request.header_height, request.proof)
+        self._keeper.ledger.freshen(request.header_height, request.key, request.proof)
         return pb.FreshenReply()
 
     async def _open(self, request: pb.OpenRequest) -> pb.OpenReply:

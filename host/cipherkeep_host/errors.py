@@ -257,10 +257,6 @@ HOST_RULES: dict[str, HostRule] = {
         "A vault's manifest is older than the recorded one, or another one with the same number.",
         hint="The enclave was opened from an old or second copy of its vault: restore the newest one.",
     ),
-    "fhevm.nonce_written": HostRule(
-        "The party's nonce was written in this block already.",
-        hint="Send it again with the next block.",
-    ),
     "fhevm.block_full": HostRule(
         "The block has as many requests as an inbox holds.",
         hint="Send the request again with the next block.",

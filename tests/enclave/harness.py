@@ -210,7 +210,7 @@ class World:
         self.chain.produce(self.interval, {f"{INSTANCE}/freshness": {1: self.keeper.ledger.nonce}})
         self.chain.produce(self.interval)
         await self.advance()
-        self.keeper.ledger.freshen(self.chain.height, self.chain.prove(INSTANCE, "freshness", 1).encode())
+        self.keeper.ledger.freshen(self.chain.height, 1, self.chain.prove(INSTANCE, "freshness", 1).encode())
 
     def store(self, update: VaultUpdate | None) -> None:
         if update is not None:

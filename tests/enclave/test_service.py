@@ -68,7 +68,7 @@ async def test_the_whole_protocol(world: World, stub: Any, cached_engine: Any) -
     world.write_record()
     reply = await advance(world, stub)
     assert (reply.head_height, reply.control_serial) == (world.chain.height, 2)
-    await stub.Freshen(pb.FreshenRequest(header_height=world.chain.height, proof=proof(world, "freshness", 1)))
+    await stub.Freshen(pb.FreshenRequest(header_height=world.chain.height, key=1, proof=proof(world, "freshness", 1)))
     opened = await stub.Open(
         pb.OpenRequest(header_height=world.chain.height, record=world.record.encode(), proof=proof(world, "parties", 1))
     )

@@ -81,12 +81,14 @@ class AdvanceReply(_message.Message):
     def __init__(self, head_height: _Optional[int] = ..., head_hash: _Optional[bytes] = ..., control_serial: _Optional[int] = ..., control_height: _Optional[int] = ...) -> None: ...
 
 class FreshenRequest(_message.Message):
-    __slots__ = ("header_height", "proof")
+    __slots__ = ("header_height", "proof", "key")
     HEADER_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     PROOF_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
     header_height: int
     proof: bytes
-    def __init__(self, header_height: _Optional[int] = ..., proof: _Optional[bytes] = ...) -> None: ...
+    key: int
+    def __init__(self, header_height: _Optional[int] = ..., proof: _Optional[bytes] = ..., key: _Optional[int] = ...) -> None: ...
 
 class FreshenReply(_message.Message):
     __slots__ = ()

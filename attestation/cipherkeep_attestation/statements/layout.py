@@ -7,7 +7,7 @@
 | `inbox` | height of a block | `Inbox`: the requests of that block |
 | `requests` | counter, from 1 | `RequestRecord` |
 | `parties` | index, from 1 | `PartyRecord` |
-| `freshness` | index of the party | the nonce that its enclave last drew (32 bytes); zeros before the first |
+| `freshness` | a sender's place, from 1 | the nonce that the sender wrote last (32 bytes); only the value counts |
 | `equivocations` | counter, from 1 | `Equivocation`: two different cores of one party for one request |
 """
 

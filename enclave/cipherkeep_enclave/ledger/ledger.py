@@ -187,15 +187,18 @@ class Ledger:
         self._view = View(head.height, self._client.head_hash, int(head.time.datetime.timestamp()), decisions)
         return self._view
 
-    def freshen(self, header_height: int, proof: bytes) -> None:
-        """Take the proof that this boot's nonce stands in state: no header from then on is an old copy."""
-        index = self._index()
+    def freshen(self, header_height: int, key: int, proof: bytes) -> None:
+        """Take the proof that this boot's nonce stands in state: no header from then on is an old copy.
+
+        Whose place it stands in does not matter: nobody could have written it anywhere before it was drawn.
+        """
+        self._index()
         header = self._client.header_at(header_height)
         state.verify_present(
             header.app_hash,
             instance=self.instance,
             collection=layout.FRESHNESS,
-            key=index,
+            key=key,
             value=self.nonce,
             proof=StateProof.decode(proof),
         )

@@ -8,8 +8,11 @@ Each step asks the enclave first whether it is done already, so that all of it m
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
+from cipherkeep_attestation import cbor
+from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.transaction import Message
 from cipherkeep_wire import kms_pb2
@@ -78,12 +81,10 @@ class Boot:
 
     async def _freshen(self, status: kms_pb2.StatusReply) -> None:
         message = Message(self._instance, "freshness", {"nonce": status.freshness_nonce, "party": self._party})
-        await self._sender.send([message])
+        key = _place((await self._sender.send([message])).results)
         async with self._feed.lock:
-            found, header = await self._feed.wait_for(
-                layout.FRESHNESS, status.party_index, expected=status.freshness_nonce
-            )
-            await self._enclave.freshen(header, found.proof.encode())
+            found, header = await self._feed.wait_for(layout.FRESHNESS, key, expected=status.freshness_nonce)
+            await self._enclave.freshen(header, key, found.proof.encode())
         _log.info("fresh", header=header)
 
     async def _open(self, index: int) -> None:
@@ -124,3 +125,12 @@ class Boot:
         self._progress.registered = boot
         await self._progress.save()
         _log.info("registered", block=height, boot=boot.hex())
+
+
+def _place(results: Sequence[bytes]) -> int:
+    """Where the contract put the nonce. A hint: what stands there is proven to the enclave."""
+    try:
+        key: int = cbor.fields(cbor.decode(b"".join(results)), key=cbor.uint(least=1))["key"]
+    except EvidenceError as error:
+        raise HostError("node.answer", str(error)[:300]) from None
+    return key

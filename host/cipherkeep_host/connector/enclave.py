@@ -63,9 +63,9 @@ class Enclave:
         )
         return await _judged(self._stub.Advance(request, timeout=_QUICK))
 
-    async def freshen(self, header_height: int, proof: bytes) -> None:
+    async def freshen(self, header_height: int, key: int, proof: bytes) -> None:
         """Show that its nonce stands in state."""
-        request = kms_pb2.FreshenRequest(header_height=header_height, proof=proof)
+        request = kms_pb2.FreshenRequest(header_height=header_height, key=key, proof=proof)
         await _judged(self._stub.Freshen(request, timeout=_QUICK))
 
     async def open(self, request: kms_pb2.OpenRequest) -> kms_pb2.Vault | None:

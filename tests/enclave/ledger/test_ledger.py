@@ -360,15 +360,31 @@ async def test_the_nonce_of_an_earlier_boot_shows_nothing(world: World) -> None:
     assert world.keeper.ledger is not ledger
     await world.advance()
     with pytest.raises(EvidenceError) as refusal:
-        world.keeper.ledger.freshen(height, proof)
+        world.keeper.ledger.freshen(height, 1, proof)
     assert code(refusal).startswith("proof.")
+
+
+async def test_the_nonce_may_stand_in_anybodys_place(world: World) -> None:
+    """What counts is that it stands in state; at another key than the one that is named it is not proven."""
+    await governed(world)
+    ledger = world.keeper.ledger
+    world.chain.produce(1, {f"{INSTANCE}/freshness": {1: bytes(32), 77: ledger.nonce}})
+    world.chain.produce()
+    await world.advance()
+    proofs = {key: world.chain.prove(INSTANCE, "freshness", key).encode() for key in (1, 77)}
+    for key, proof in ((1, proofs[1]), (1, proofs[77]), (77, proofs[1])):
+        with pytest.raises(EvidenceError) as refusal:
+            ledger.freshen(world.chain.height, key, proof)
+        assert code(refusal).startswith("proof.")
+    ledger.freshen(world.chain.height, 77, proofs[77])
+    assert ledger.current()
 
 
 async def test_who_is_not_admitted_has_no_place_for_a_nonce(world: World) -> None:
     """Without an index there is nothing to prove."""
     await world.advance()
     with pytest.raises(ServiceError) as refusal:
-        world.keeper.ledger.freshen(1, b"")
+        world.keeper.ledger.freshen(1, 1, b"")
     assert code(refusal) == "service.not_admitted"
 
 

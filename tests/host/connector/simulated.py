@@ -277,7 +277,7 @@ class SimulatedEnclave(kms_pb2_grpc.KmsServicer):
     async def Freshen(self, asked: Any, context: Any) -> Any:
         def work() -> Any:
             header = self.light.header_at(asked.header_height)
-            self._present(header, layout.FRESHNESS, self.index, self.nonce, asked.proof)
+            self._present(header, layout.FRESHNESS, asked.key, self.nonce, asked.proof)
             self.fresh = True
             return kms_pb2.FreshenReply()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,22 @@ async def test_an_enclave_that_was_started_anew_is_brought_up_on_a_quiet_chain(s
     await scene.enclave.restart()
     await scene.until(lambda: scene.world.party_record(1).registration != before, "another registration")
     assert scene.world.party_record(1).manifest_serial == 1
+
+
+async def test_a_nonce_is_not_kept_out_by_who_is_first_in_every_block(scene: Scene) -> None:
+    """Somebody who writes a nonce for the party at the head of each block delays no enclave's start."""
+    mine = scene.node.mine
+
+    async def crowded(*messages: Any) -> Any:
+        nonce = {"party": scene.enclave.party.name, "nonce": secrets.token_bytes(32)}
+        outcomes = (await mine(("freshness", nonce, b"\x66" * 32), *messages))[1:]
+        await mine(("freshness", nonce | {"nonce": bytes(32)}, b"\x66" * 32))
+        return outcomes
+
+    scene.node.mine = crowded  # type: ignore[method-assign]
+    await scene.up()
+    assert scene.enclave.calls["Freshen"] == 1
+    assert [message.name for message in scene.node.sent] == ["freshness", "register"]
 
 
 async def test_a_long_log_of_decisions_is_shown_in_parts(scene: Scene) -> None:

@@ -20,7 +20,7 @@ from cipherkeep_host.contracts.fhevm.records import number
 from cipherkeep_host.contracts.interface import ContractRefusal, ContractState
 
 from tests.simulators.attestation import PCRS, Draft, SimulatedPlatform
-from tests.simulators.contract import RELEASE, START, World
+from tests.simulators.contract import RELEASE, SENDER, START, Outcome, World
 from tests.simulators.coprocessor import secp256k1
 from tests.simulators.governance import ed25519, public
 from tests.simulators.party import SimulatedParty
@@ -379,38 +379,51 @@ def test_an_older_vault_is_refused(world: World) -> None:
 # --- freshness ---
 
 
-def nonce(world: World, value: bytes, party: str = "alpha") -> str:
-    return world.block(("freshness", {"party": party, "nonce": value}))[0].code
+MALLORY = b"\x66" * 32
 
 
-def test_a_nonce_stands_under_the_partys_index(admitted: World) -> None:
-    """What an enclave drew can be proven at its party's key; before, zeros stand there."""
-    assert admitted.value(layout.FRESHNESS, 2) == bytes(32)
-    assert nonce(admitted, b"\x07" * 32, "beta") == "ok"
-    assert admitted.value(layout.FRESHNESS, 2) == b"\x07" * 32
-    assert nonce(admitted, b"\x08" * 32, "alpha") == "ok"  # keys of a collection only rise: both exist
-    assert admitted.value(layout.FRESHNESS, 1) == b"\x08" * 32
+def nonce(world: World, value: bytes, party: str = "alpha", sender: bytes = SENDER) -> Outcome:
+    return world.block(("freshness", {"party": party, "nonce": value}, sender))[0]
 
 
-def test_a_block_takes_one_nonce_for_each_party(admitted: World) -> None:
-    """Nobody overwrites a nonce within its block: it stands in the state after it."""
-    body = [{"party": "alpha", "nonce": bytes([n]) * 32} for n in (1, 2)]
-    other = {"party": "beta", "nonce": b"\x03" * 32}
-    outcomes = admitted.block(("freshness", body[0]), ("freshness", body[1]), ("freshness", other))
-    assert [outcome.code for outcome in outcomes] == ["ok", "fhevm.nonce_written", "ok"]
-    assert admitted.value(layout.FRESHNESS, 1) == b"\x01" * 32
-    assert nonce(admitted, b"\x02" * 32) == "ok"
+def test_a_nonce_stands_in_its_senders_place(admitted: World) -> None:
+    """The result names the key under which it is proven; the same sender's next one takes its place."""
+    key = nonce(admitted, b"\x07" * 32).value["key"]
+    assert admitted.value(layout.FRESHNESS, key) == b"\x07" * 32
+    other = nonce(admitted, b"\x08" * 32, "beta", MALLORY).value["key"]
+    assert other != key
+    assert nonce(admitted, b"\x09" * 32).value["key"] == key
+    assert admitted.value(layout.FRESHNESS, key) == b"\x09" * 32
+    assert admitted.value(layout.FRESHNESS, other) == b"\x08" * 32
+
+
+def test_whoever_is_first_in_every_block_keeps_no_nonce_out(admitted: World) -> None:
+    """Others' nonces, before and after it, in its block and in all that follow, leave a nonce where it is."""
+    flood = [("freshness", {"party": "alpha", "nonce": bytes([n]) * 32}, bytes([n]) * 32) for n in range(100, 150)]
+    own = ("freshness", {"party": "alpha", "nonce": b"\x07" * 32}, SENDER)
+    outcomes = admitted.block(*flood, own, *flood)
+    assert {outcome.code for outcome in outcomes} == {"ok"}
+    key = outcomes[len(flood)].value["key"]
+    for _ in range(3):
+        admitted.block(*flood)
+        assert admitted.value(layout.FRESHNESS, key) == b"\x07" * 32
+
+
+def test_a_flood_of_one_sender_adds_no_state(admitted: World) -> None:
+    """However often a sender writes, it has one place."""
+    keys = {nonce(admitted, bytes([number]) * 32).value["key"] for number in range(20)}
+    assert len(keys) == 1
 
 
 @pytest.mark.parametrize("value", [b"", bytes(31), bytes(33)])
 def test_a_nonce_has_32_bytes(admitted: World, value: bytes) -> None:
     """Any other length is refused."""
-    assert nonce(admitted, value) == "encoding.schema"
+    assert nonce(admitted, value).code == "encoding.schema"
 
 
 def test_a_nonce_for_no_party_is_refused(admitted: World) -> None:
-    """Only admitted parties have a place."""
-    assert nonce(admitted, bytes(32), "omega") == "fhevm.party_unknown"
+    """A name that governance has not admitted is most likely a slip of the pen."""
+    assert nonce(admitted, bytes(32), "omega").code == "fhevm.party_unknown"
 
 
 def test_hashes_of_old_blocks_are_forgotten(admitted: World) -> None:

@@ -6,7 +6,7 @@ Messages (name → body; every field is demanded, no other is allowed):
 | --- | --- | --- |
 | `govern` | `{statement: bytes}` | `{serial}` |
 | `register` | `{party: text, registration: bytes}` | `{index}` |
-| `freshness` | `{party: text, nonce: 32 bytes}` | `{index}` |
+| `freshness` | `{party: text, nonce: 32 bytes}` | `{key}`, where the nonce stands |
 | `keygen`, `public_decrypt`, `user_decrypt` | `{request: bytes}` | `{counter, duplicate, id, state}` |
 | `answer` | `{answers: [bytes, …]}` | `[[id or null, verdict], …]`: `counted`, `final`, or the code of a refusal |
 

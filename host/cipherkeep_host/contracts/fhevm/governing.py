@@ -20,8 +20,6 @@ from cipherkeep_host.contracts.fhevm.limits import LIMITS
 from cipherkeep_host.contracts.fhevm.records import COPROCESSORS, KEYGENS, RELEASES, Records, number
 from cipherkeep_host.contracts.interface import Body, ContractRefusal, ContractState
 
-NO_NONCE = bytes(32)  # stands in `freshness` from the admission on, since keys of a collection only rise
-
 
 def govern(state: ContractState, body: Body) -> bytes:
     """Take the next statement in. Every refusal comes before the first write."""
@@ -107,7 +105,6 @@ def _admit(records: Records, name: str, configuration: bytes) -> None:
     if parties.last_key() >= LIMITS.parties:
         raise ContractRefusal("fhevm.parties_full", f"{LIMITS.parties}")
     index = parties.append(PartyRecord(name, None, None, configuration, None, None, 0, None).encode())
-    records.collection(layout.FRESHNESS).put(index, NO_NONCE)
     records.index("names").put(name.encode(), number(index))
 
 

@@ -19,7 +19,7 @@ them (`/index/INSTANCE/NAME` with the key) and must check what is found against 
 | `names` | name of a party | its index |
 | `holders` | an evidence or signing key | index of the party that registered it |
 | `registrations` | index of a party | height of the block that took its newest registration in ‖ the registration |
-| `nonces` | index of a party | height of the block that last wrote its nonce |
+| `nonces` | sender | the key of its place in `freshness` |
 | `hashes` | height | hash of that block, for the newest ones |
 | `queue` | height ‖ 0 or 1 ‖ counter | at that height the request expires (0), or its body is dropped (1) |
 | `counts` | `pending`, sender | open requests of all, and of a sender |

@@ -1,7 +1,7 @@
 """The only place where an enclave becomes the holder of a party's keys, and where it shows that its head is current.
 
-Both messages may come from anyone: a registration proves itself, and a nonce harms nobody. Whoever floods `freshness`
-can delay a boot; one nonce for each party and block, the first one, keeps that from costing more than its block.
+Both messages may come from anyone: a registration proves itself, and a nonce harms nobody. Each sender has a place of
+its own for nonces, so that no flood of others' keeps one out of state or overwrites it before it is proven.
 """
 
 from __future__ import annotations
@@ -125,13 +125,14 @@ def _check_manifest(record: PartyRecord, claims: Claims) -> None:
 
 
 def freshness(state: ContractState, context: Context, body: Body) -> bytes:
-    """Write the nonce that a party's enclave drew at its start. The next block may overwrite it, this one may not."""
+    """Write the nonce that a party's enclave drew at its start into the sender's place, which nobody else can write."""
     records = Records(state)
     found = cbor.fields(dict(body), nonce=cbor.raw(32), party=cbor.text(64))
-    index, _ = records.party_named(found["party"])
-    nonces = records.index("nonces")
-    if nonces.get(number(index)) == number(context.height):
-        raise ContractRefusal("fhevm.nonce_written", f"block {context.height}")
-    nonces.put(number(index), number(context.height))
-    records.collection(layout.FRESHNESS).put(index, found["nonce"])
-    return cbor.encode({"index": index})
+    records.party_named(found["party"])
+    places, nonces = records.index("nonces"), records.collection(layout.FRESHNESS)
+    place = places.get(context.sender)
+    key = nonces.last_key() + 1 if place is None else int.from_bytes(place, "big")
+    if place is None:
+        places.put(context.sender, number(key))
+    nonces.put(key, found["nonce"])
+    return cbor.encode({"key": key})

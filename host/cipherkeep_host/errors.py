@@ -350,6 +350,16 @@ HOST_RULES: dict[str, HostRule] = {
         "The enclave was started anew under the connector's session.",
         hint="It is brought up again by itself; the enclave's log says why it ended.",
     ),
+    "connector.party_lapsed": HostRule(
+        "The party's registration has lapsed: its answers do not count until it registers again.",
+        hint="The connector registers again by itself; if that is refused, it says so and what the contract demands.",
+    ),
+    "connector.registration_refused": HostRule(
+        "The contract refuses the enclave's registration: none of its answers counts.",
+        hint="The detail begins with the rule. Image: launch a listed release, or list this one (set_releases)."
+        " Configuration: launch the admitted one, or admit this one (admit_party). It is tried again by itself with"
+        " every decision of governance.",
+    ),
     "connector.record_missing": HostRule(
         "The party has no record in state though governance admitted it.",
         hint="The node lies or is broken: point the connector at another one.",

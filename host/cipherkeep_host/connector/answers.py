@@ -1,7 +1,7 @@
 """The only place that brings answers to the chain: many in one transaction, one transaction at a time.
 
 While a transaction waits for its block, the answers that arrive gather for the next. Whoever hands over an answer
-learns its verdict.
+learns its verdict; that the party's registration has lapsed is none, but the end of the session.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import Malformed
 from cipherkeep_attestation.statements.transaction import Message
 
-from cipherkeep_host.chain.client import Sent
+from cipherkeep_host.chain.client import Sent, TransactionRefused
 from cipherkeep_host.client.node import Sender
 from cipherkeep_host.errors import HostError
 
 _MOST = 256  # answers of one transaction
 _BYTES = 768 << 10  # bytes of their answers; a transaction has at most 1 MiB
+_LAPSED = "fhevm.party_lapsed"
 _log = structlog.get_logger()
 
 
@@ -40,7 +41,10 @@ class AnswerQueue:
         self._filled = asyncio.Event()
 
     async def send(self, answer: bytes) -> str:
-        """Hand over a signed answer; the contract's verdict on it: a code. `HostError` when none was had."""
+        """Hand over a signed answer; the contract's verdict on it: a code. `HostError` when none was had.
+
+        `HostError("connector.party_lapsed")` when the party must register again before any answer counts.
+        """
         waiting = _Waiting(answer, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._filled.set()
@@ -71,17 +75,25 @@ class AnswerQueue:
         try:
             verdicts = _verdicts(await self._sender.send([Message(self._instance, "answer", body)]), len(batch))
         except HostError as error:
-            _log.warning("answers not sent", code=error.code, detail=error.detail, hint=error.hint, answers=len(batch))
+            lapsed = isinstance(error, TransactionRefused) and error.rule == _LAPSED
+            problem = HostError("connector.party_lapsed" if lapsed else error.code, error.detail)
+            _log.warning(
+                "answers not sent", code=problem.code, detail=problem.detail, hint=problem.hint, answers=len(batch)
+            )
             for waiting in batch:
                 if not waiting.verdict.done():
-                    waiting.verdict.set_exception(HostError(error.code, error.detail))
+                    waiting.verdict.set_exception(HostError(problem.code, problem.detail))
             return
         except BaseException:
             for waiting in batch:
                 waiting.verdict.cancel()
             raise
         for waiting, verdict in zip(batch, verdicts, strict=True):
-            if not waiting.verdict.done():
+            if waiting.verdict.done():
+                continue
+            if verdict == _LAPSED:
+                waiting.verdict.set_exception(HostError("connector.party_lapsed", verdict))
+            else:
                 waiting.verdict.set_result(verdict)
 
 

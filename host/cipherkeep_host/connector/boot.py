@@ -2,7 +2,8 @@
 
     begin ── advance until admitted ── freshness tx, Freshen ── record proof, Open ── Register, register tx
 
-Each step asks the enclave first whether it is done already, so that all of it may be repeated after any failure.
+Each step asks the enclave first whether it is done already, so that all of it may be repeated after any failure. Two
+of them wait for governance, as long as it takes: admission, and a registration that the contract refuses.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.transaction import Message
 from cipherkeep_wire import kms_pb2
+from cipherkeep_wire.errors import ServiceError
 
+from cipherkeep_host.chain.client import TransactionRefused
 from cipherkeep_host.client.node import Sender
 from cipherkeep_host.connector.enclave import Enclave
 from cipherkeep_host.connector.feed import Feed
@@ -24,7 +27,8 @@ from cipherkeep_host.connector.progress import Progress
 from cipherkeep_host.connector.vault import VaultFolder
 from cipherkeep_host.errors import HostError
 
-_ADMISSION = 2.0  # seconds between looks at whether governance has admitted the party
+_LOOK = 2.0  # seconds between looks at whether governance has decided what is waited for
+_REGISTER_AGAIN = 60.0  # seconds until a refused registration is made again though nothing was decided
 _log = structlog.get_logger()
 
 
@@ -50,9 +54,13 @@ class Boot:
         self._instance = instance
         self._party = party
         self.stage = "new"
+        self.hindrance: HostError | ServiceError | None = None  # what only governance or the operator can remove
 
-    async def run(self) -> bytes:
-        """Bring the enclave up; returns its boot id (16 bytes). `HostError`, `RemoteError` when a step fails."""
+    async def run(self) -> kms_pb2.StatusReply:
+        """Bring the enclave up; returns where it stood when it was admitted: boot and party's index do not change.
+
+        `HostError`, `RemoteError` when a step fails.
+        """
         self.stage = "anchor"
         await self._feed.begin()
         status = await self._admitted()
@@ -66,9 +74,9 @@ class Boot:
         # One that lapsed meanwhile, because governance admitted another configuration or image, is made again too.
         if self._progress.registered != status.boot or await self._lapsed(status.party_index):
             self.stage = "register"
-            await self._register(status.boot)
+            await self._registered(status.boot)
         self.stage = "up"
-        return status.boot
+        return status
 
     async def _admitted(self) -> kms_pb2.StatusReply:
         self.stage = "admission"
@@ -77,7 +85,13 @@ class Boot:
             status = await self._enclave.status()
             if status.party_index:
                 return status
-            await asyncio.sleep(_ADMISSION)
+            self._hindered(ServiceError("service.not_admitted", self._party))
+            await asyncio.sleep(_LOOK)
+
+    def _hindered(self, problem: HostError | ServiceError) -> None:
+        if str(problem) != str(self.hindrance):
+            _log.warning("waiting", code=problem.code, detail=problem.detail, hint=problem.hint, stage=self.stage)
+        self.hindrance = problem
 
     async def _freshen(self, status: kms_pb2.StatusReply) -> None:
         message = Message(self._instance, "freshness", {"nonce": status.freshness_nonce, "party": self._party})
@@ -114,6 +128,21 @@ class Boot:
         async with self._feed.lock:
             found, _ = await self._feed.show(layout.PARTIES, index)
         return found.value is not None and layout.PartyRecord.decode(found.value).registration is None
+
+    async def _registered(self, boot: bytes) -> None:
+        """Register. What the contract refuses is tried again with every decision of governance, and now and then."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await self._register(boot)
+            except TransactionRefused as refused:
+                self._hindered(HostError("connector.registration_refused", refused.detail[:300]))
+            else:
+                return
+            serial, again = self._feed.stand.serial, loop.time() + _REGISTER_AGAIN
+            while self._feed.stand.serial == serial and loop.time() < again:
+                await asyncio.sleep(_LOOK)
+                await self._feed.advance()
 
     async def _register(self, boot: bytes) -> None:
         height = await self._feed.advance()

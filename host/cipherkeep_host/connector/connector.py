@@ -67,7 +67,7 @@ class Connector:
         self.progress = Progress(folder / "progress.cbor", start=around.root.height - 1)
         self._vault = VaultFolder(durable.make_folder(folder / "vault"), around.store)
         self.stage = "connect"
-        self.problem: str = ""
+        self.problem = self._detail = self._hint = ""
 
     def health(self) -> dict[str, object]:
         """Where it stands, for `/healthz`."""
@@ -75,6 +75,8 @@ class Connector:
             "ready": self.stage == "up",
             "stage": self.stage,
             "problem": self.problem,
+            "detail": self._detail,
+            "hint": self._hint,
             "done_height": self.progress.done,
             "open_requests": len(self.progress.open),
         }
@@ -117,7 +119,7 @@ class Connector:
             )
             async with self._staged(boot):
                 booted = await boot.run()
-            self.stage, self.problem = "up", ""
+            self.stage, self.problem, self._detail, self._hint = "up", "", "", ""
             _log.info("up", done=self.progress.done, open=len(self.progress.open))
             await Work(
                 node=around.node,
@@ -131,16 +133,19 @@ class Connector:
                 instance=around.instance,
                 scratch=self._scratch,
                 limits=around.limits,
-                boot=booted,
+                boot=booted.boot,
+                party=booted.party_index,
             ).run()
 
     @contextlib.asynccontextmanager
     async def _staged(self, boot: Boot) -> AsyncIterator[None]:
-        """Show the boot's stages as ours while it runs."""
+        """Show the boot's stages, and what hinders it, as ours while it runs."""
 
         async def follow() -> NoReturn:
             while True:
                 self.stage = boot.stage
+                if boot.hindrance is not None:
+                    self._show(boot.hindrance)
                 await asyncio.sleep(0.2)
 
         task = asyncio.create_task(follow())
@@ -150,10 +155,13 @@ class Connector:
             task.cancel()
 
     def _note(self, problem: _Problem) -> None:
+        self._show(problem)
+        _log.warning("session ended", code=problem.code, detail=self._detail, hint=self._hint, stage=self.stage)
+
+    def _show(self, problem: _Problem) -> None:
         rule = SERVICE_RULES.get(problem.code)
-        hint = getattr(problem, "hint", "") or (rule.hint if rule else "")
-        self.problem = problem.code
-        _log.warning("session ended", code=problem.code, detail=str(problem)[:400], hint=hint, stage=self.stage)
+        self.problem, self._detail = problem.code, str(problem)[:400]
+        self._hint = getattr(problem, "hint", "") or (rule.hint if rule else "")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> _Problem:

@@ -94,6 +94,7 @@ class Work:
         scratch: Path,
         limits: Limits,
         boot: bytes,
+        party: int,
     ) -> None:
         self._node = node
         self._enclave = enclave
@@ -107,6 +108,7 @@ class Work:
         self._scratch = scratch
         self._limits = limits
         self._boot = boot
+        self._party = party
         self._scanned = progress.done
         self._running: dict[int, asyncio.Task[None]] = {}
         self._calls = asyncio.Semaphore(limits.calls)
@@ -115,7 +117,7 @@ class Work:
         self._dirty = asyncio.Event()
 
     async def run(self) -> None:
-        """Work until cancelled, or until the enclave is lost (`RemoteError`) or the node is (`HostError`)."""
+        """Work until cancelled, or until enclave (`RemoteError`), node or registration (`HostError`) are lost."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._answers.run())
             tasks.create_task(self._save())
@@ -124,13 +126,22 @@ class Work:
             await self._follow(tasks)
 
     async def _watch(self) -> None:
-        """End the session when another boot answers: the channel reconnects by itself, and on a quiet chain nothing
-        else would notice that the enclave is new and holds no key."""
+        """End the session when another boot answers, or when the party's registration has lapsed.
+
+        The channel reconnects by itself, and on a quiet chain nothing else would notice that the enclave is new and
+        holds no key, or that none of its answers would count.
+        """
         while True:
             await asyncio.sleep(self._limits.watch_pause)
+            lapsed = False
             boot = (await self._enclave.status()).boot
             if boot != self._boot:
                 raise HostError("connector.other_boot", boot.hex())
+            with contextlib.suppress(HostError):  # a node that is away is noticed where it is needed
+                record = (await self._node.prove(self._instance, layout.PARTIES, self._party)).value
+                lapsed = record is not None and layout.PartyRecord.decode(record).registration is None
+            if lapsed:
+                raise HostError("connector.party_lapsed", f"party {self._party}")
 
     # --- heights ---
 
@@ -315,6 +326,8 @@ class Work:
             await material.publish(outcome.answer, enclave=self._enclave, store=self._store, scratch=self._scratch)
             verdict = await self._answers.send(outcome.answer)
         except HostError as error:
+            if error.code == "connector.party_lapsed":
+                raise
             return RequestFailed(error.code, error.detail, final=False)
         except RemoteError as error:
             if error.code in LOST:

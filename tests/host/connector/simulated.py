@@ -27,6 +27,7 @@ import grpc.aio
 from cipherkeep_attestation.chain.header import LightBlock
 from cipherkeep_attestation.chain.light import LightClient
 from cipherkeep_attestation.chain.state import StateProof, verify_present
+from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import layout, request
 from cipherkeep_attestation.statements.binding import Ciphertext
 from cipherkeep_attestation.statements.manifest import Manifest, SealedObject
@@ -37,6 +38,7 @@ from cipherkeep_host.chain.client import Sent, TransactionRefused
 from cipherkeep_host.client.node import Proven
 from cipherkeep_host.connector.connector import Connector, Surroundings
 from cipherkeep_host.connector.work import Limits
+from cipherkeep_host.contracts.interface import ContractRefusal, ContractState
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.blobs import Folder
 from cipherkeep_host.store.blobs import Limits as StoreLimits
@@ -94,6 +96,7 @@ class SimulatedNode:
         self._moved = asyncio.Condition()
         self.sent: list[Message] = []
         self.down = False
+        self.checks = True  # whether its pool refuses what the contract's check refuses
         self.lose_answers = 0  # transactions that are included while their sender hears nothing
         self.wrong_bodies = False
         self.looked_up = 0  # bodies asked for one by one
@@ -154,9 +157,20 @@ class SimulatedNode:
                     async with asyncio.timeout(0.5):
                         await self._moved.wait()
 
+    def _admit_to_pool(self, messages: Sequence[Message]) -> None:
+        world = self.world
+        state = ContractState(world.state, "one")
+        for message in messages:
+            try:
+                world.contract.check(state, world.context(world.height), message.name, message.body)
+            except (ContractRefusal, EvidenceError) as refusal:
+                raise TransactionRefused(refusal.code, str(refusal), included=False) from None
+
     async def send(self, messages: Sequence[Message]) -> Sent:
         self._check()
         self.sent += messages
+        if self.checks:
+            self._admit_to_pool(messages)
         outcomes = await self.mine(*((message.name, message.body) for message in messages))
         for outcome in outcomes:
             if outcome.code != "ok":
@@ -387,7 +401,8 @@ class Plain:
 class Scene:
     """World, node, store, enclave and connector. The connector can be killed and started again on its folder."""
 
-    def __init__(self, folder: Path, **how: Any) -> None:
+    def __init__(self, folder: Path, *, admitted: bool = True, **how: Any) -> None:
+        self._admitted = admitted
         self.folder = folder
         self.world = ProvenWorld(folder / "chain", **how)
         self.node = SimulatedNode(self.world)
@@ -406,12 +421,15 @@ class Scene:
         world = self.world
         assert world.govern(world.governance.set_coprocessors(world.coprocessors.policy)) == "ok"
         assert world.govern(world.governance.set_releases(RELEASE)) == "ok"
-        assert (
-            world.govern(world.governance.admit(self.enclave.party.name, self.enclave.party.configuration.digest()))
-            == "ok"
-        )
+        if self._admitted:
+            self.admit()
         world.block()
         return self
+
+    def admit(self) -> None:
+        """Governance admits the enclave's party."""
+        party = self.enclave.party
+        assert self.world.govern(self.world.governance.admit(party.name, party.configuration.digest())) == "ok"
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill()

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from cipherkeep_attestation.statements import layout
 from cipherkeep_wire.errors import ServiceError
 
-from tests.host.connector.simulated import LIMIT, MATERIAL, Scene
+from tests.host.connector.simulated import LIMIT, MATERIAL, QUICK, Scene
+from tests.simulators.contract import RELEASE
 
 
 async def test_it_brings_an_enclave_up_and_answers(scene: Scene) -> None:
@@ -337,6 +339,92 @@ async def test_a_registration_that_lapsed_is_made_again(scene: Scene) -> None:
     after = world.party_record(1)
     assert after.registration not in (None, before.registration)
     assert replace(after, registration=None) == replace(before, registration=None)
+
+
+def lapse(scene: Scene) -> None:
+    """Governance admits the party with another configuration, and then with its own again."""
+    world, party = scene.world, scene.enclave.party
+    for configuration in (bytes(48), party.configuration.digest()):
+        assert world.govern(world.governance.admit(party.name, configuration)) == "ok"
+    assert world.party_record(1).registration is None
+
+
+async def test_a_registration_that_lapses_while_it_works_is_made_again_on_a_quiet_chain(scene: Scene) -> None:
+    """No answer must fail first: the party's record is looked at from time to time."""
+    await scene.up()
+    await scene.generate()
+    lapse(scene)
+    await scene.node.mine()
+    await scene.until(lambda: scene.world.party_record(1).registration is not None, "registered")
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+
+
+@pytest.mark.parametrize("pool", [True, False])
+async def test_an_answer_that_is_refused_for_a_lapse_is_given_again_once_registered(scene: Scene, pool: bool) -> None:
+    """Whether the pool refuses its transaction or the contract its vote: the session begins anew, and nothing waits."""
+    scene.start(replace(QUICK, watch_pause=60))
+    await scene.up()
+    await scene.generate()
+    lapse(scene)
+    scene.node.checks = pool
+    found = await scene.ask(scene.world.public(1))
+    assert await scene.ended(found.counter) == layout.FINAL
+    connector = scene.connector
+    assert connector is not None
+    await scene.until(lambda: connector.stage == "up", "up")
+    assert not connector.progress.open
+    assert connector.metrics.registry.get_sample_value("connector_sessions_total") == 2
+
+
+async def test_a_registration_that_is_refused_waits_for_governance(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that is no longer listed cannot register: /healthz and log say so once, and a decision ends it."""
+    monkeypatch.setattr("cipherkeep_host.connector.boot._LOOK", 0.05)
+    await scene.up()
+    await scene.generate()
+    world = scene.world
+    with structlog.testing.capture_logs() as logs:
+        assert world.govern(world.governance.set_releases(replace(RELEASE, pcr0=b"\x99" * 48))) == "ok"
+        found = await scene.ask(world.public(1))
+        connector = scene.connector
+        assert connector is not None
+        await scene.until(lambda: connector.problem == "connector.registration_refused", "refused")
+        await asyncio.sleep(0.5)
+    health = connector.health()
+    assert (health["ready"], health["stage"], health["problem"]) == (
+        False,
+        "register",
+        "connector.registration_refused",
+    )
+    assert "set_releases" in str(health["hint"]) and "document.pcr_mismatch" in str(health["detail"])
+    warned = [(log["event"], log["code"]) for log in logs if log["log_level"] == "warning"]
+    assert warned[-2:] == [
+        ("session ended", "connector.party_lapsed"),
+        ("waiting", "connector.registration_refused"),
+    ]
+    assert {code for _, code in warned[:-2]} <= {"connector.party_lapsed"}
+    assert [message.name for message in scene.node.sent].count("register") == 2
+    assert world.govern(world.governance.set_releases(RELEASE)) == "ok"
+    await scene.node.mine()
+    assert await scene.ended(found.counter) == layout.FINAL
+    await scene.up()
+    assert connector.health()["problem"] == connector.health()["hint"] == ""
+
+
+async def test_a_party_that_is_not_admitted_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While governance has not admitted the party, /healthz names the rule and what governance must do."""
+    monkeypatch.setattr("cipherkeep_host.connector.boot._LOOK", 0.05)
+    async with Scene(folder, admitted=False) as scene:
+        scene.start()
+        connector = scene.connector
+        assert connector is not None
+        await scene.until(lambda: connector.problem == "service.not_admitted", "not admitted")
+        assert not connector.health()["ready"] and "admit_party" in str(connector.health()["hint"])
+        scene.admit()
+        await scene.node.mine()
+        await scene.up()
 
 
 async def test_a_node_that_is_away_is_waited_for(scene: Scene) -> None:

@@ -380,6 +380,17 @@ HOST_RULES: dict[str, HostRule] = {
         "The contract did not count an answer.",
         hint="The detail has its code: `docs/errors.md` explains it.",
     ),
+    "connector.request_expired": HostRule(
+        "Requests expired before this party's answer was on the chain.",
+        hint="They are not answered any more; whoever still needs an answer asks again. See why enclave or connector"
+        " were away or slow: the log before this line.",
+    ),
+    "connector.key_unused": HostRule(
+        "A key was generated for a request that had ended without it: the chain never names the key.",
+        hint="Nothing was encrypted under it and nothing is lost. This vault makes no second key for one statement:"
+        " sign another keygen statement and send its request. If it expires again, key generation takes longer than"
+        " the instance's expiry_blocks.",
+    ),
     "connector.material": HostRule(
         "Public material from the enclave is not what its signed answer names.",
         hint="Nothing was published. It is tried again; if it stays, look at what lies between.",

@@ -35,13 +35,18 @@ def material_of(core: answers.Core) -> tuple[Material, ...]:
     return named
 
 
-async def publish(answer: bytes, *, enclave: Enclave, store: StoreClient, scratch: Path) -> None:
-    """Bring what a signed key generation names to the store. Does nothing for other answers."""
+def of_answer(answer: bytes) -> tuple[answers.Core, tuple[Material, ...]]:
+    """The core of an answer of our enclave, and the material that it names."""
     try:
         core = answers.unverified(answer).core
-        named = material_of(core)
+        return core, material_of(core)
     except EvidenceError as error:
         raise HostError("connector.material", str(error)[:300]) from None
+
+
+async def publish(answer: bytes, *, enclave: Enclave, store: StoreClient, scratch: Path) -> None:
+    """Bring what a signed key generation names to the store. Does nothing for other answers."""
+    core, named = of_answer(answer)
     for item in named:
         if core.key_id is None:
             raise HostError("connector.material", "a key without an id")

@@ -45,8 +45,9 @@ LOST = frozenset(
         "service.closed",
     }
 )
-# The contract took the answer, or needs none any more.
-_TAKEN = frozenset({"counted", "final", "fhevm.answer_late"})
+# The contract took the answer.
+_TAKEN = frozenset({"counted", "final"})
+_LATE = "fhevm.answer_late"  # it needs none any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +220,9 @@ class Work:
         """Carry requests of one height; the counters of those that must be left open."""
         waiting = list(entries)
         if late:
-            pending = await asyncio.gather(*(self._pending(entry.counter) for entry in waiting))
-            waiting = [entry for entry, still in zip(waiting, pending, strict=True) if still]
+            waiting = await self._pending(waiting)
         pause = self._limits.first_pause
-        left: list[int] = []
+        left: list[InboxEntry] = []
         for attempt in range(1, (attempts or self._limits.attempts) + 1):
             if attempt > 1:
                 await asyncio.sleep(pause)
@@ -232,17 +232,29 @@ class Work:
             for entry, problem in failed:
                 self._report(entry, problem, attempt)
                 if problem.final or attempt == (attempts or self._limits.attempts):
-                    left.append(entry.counter)
+                    left.append(entry)
                 else:
                     waiting.append(entry)
             if not waiting:
                 break
-        still = await asyncio.gather(*(self._pending(counter) for counter in left))
-        return [counter for counter, pending in zip(left, still, strict=True) if pending]
+        return [entry.counter for entry in await self._pending(left)]
 
-    async def _pending(self, counter: int) -> bool:
+    async def _state(self, counter: int) -> str:
         value = (await self._node.prove(self._instance, layout.REQUESTS, counter)).value
-        return value is not None and layout.RequestRecord.decode(value).state == layout.PENDING
+        return "" if value is None else layout.RequestRecord.decode(value).state
+
+    async def _pending(self, entries: Sequence[InboxEntry]) -> list[InboxEntry]:
+        """Those that still need an answer. The others are let go; what expired without one is named."""
+        states = await asyncio.gather(*(self._state(entry.counter) for entry in entries))
+        found = list(zip(entries, states, strict=True))
+        expired = [entry.counter for entry, state in found if state == layout.EXPIRED]
+        if expired:
+            self._give_up("connector.request_expired", counters=expired)
+        return [entry for entry, state in found if state == layout.PENDING]
+
+    def _give_up(self, code: str, *, counters: Sequence[int], **more: str) -> None:
+        self._metrics.failures.labels(code).inc(len(counters))
+        _log.warning("given up", code=code, counters=list(counters), hint=HOST_RULES[code].hint, **more)
 
     def _report(self, entry: InboxEntry, problem: RequestFailed, attempt: int) -> None:
         rule = HOST_RULES.get(problem.code) or SERVICE_RULES.get(problem.code)
@@ -323,7 +335,8 @@ class Work:
             retryable = rule is None or rule.retryable
             return RequestFailed(outcome.code or "connector.no_outcome", outcome.detail[:300], final=not retryable)
         try:
-            await material.publish(outcome.answer, enclave=self._enclave, store=self._store, scratch=self._scratch)
+            if item.slow:
+                await self._publish(item.entry, outcome.answer)
             verdict = await self._answers.send(outcome.answer)
         except HostError as error:
             if error.code == "connector.party_lapsed":
@@ -334,6 +347,23 @@ class Work:
                 raise
             return RequestFailed(error.code, str(error)[:300], final=not error.retryable)
         self._metrics.answers.labels(verdict).inc()
+        if verdict == _LATE:
+            await self._late(item.entry, outcome.answer)
+            return None
         if verdict in _TAKEN:
             return None
         return RequestFailed("connector.not_counted", f"{verdict}, request {item.entry.counter}", final=True)
+
+    async def _publish(self, entry: InboxEntry, answer: bytes) -> None:
+        """The material of a key, unless its request has ended without it: its answer is sent all the same then, since
+        it pins the vault that holds the key."""
+        if await self._state(entry.counter) in (layout.PENDING, layout.FINAL):
+            await material.publish(answer, enclave=self._enclave, store=self._store, scratch=self._scratch)
+
+    async def _late(self, entry: InboxEntry, answer: bytes) -> None:
+        """The answer came when the request had ended: with the same answer of others, or without any."""
+        state = await self._state(entry.counter)
+        if state != layout.FINAL and material.of_answer(answer)[1]:
+            self._give_up("connector.key_unused", counters=[entry.counter], id=entry.id.hex(), state=state)
+        elif state == layout.EXPIRED:
+            self._give_up("connector.request_expired", counters=[entry.counter])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 import structlog
 from cipherkeep_attestation.statements import layout
+from cipherkeep_attestation.statements.request import Keygen
 from cipherkeep_wire.errors import ServiceError
 
 from tests.host.connector.simulated import LIMIT, MATERIAL, QUICK, Scene
 from tests.simulators.contract import RELEASE
+from tests.simulators.coprocessor import TERMS
 
 
 async def test_it_brings_an_enclave_up_and_answers(scene: Scene) -> None:
@@ -473,3 +476,79 @@ async def test_an_expired_request_is_let_go(folder: Path) -> None:
             await scene.node.mine()
         assert scene.state(counter) == layout.EXPIRED
         await scene.until(lambda: not progress.open, "forgotten")
+
+
+def warnings(logs: Sequence[Any], code: str) -> list[Any]:
+    return [log for log in logs if log["log_level"] == "warning" and log.get("code") == code]
+
+
+async def test_a_key_that_comes_after_its_request_expired_is_given_up(folder: Path) -> None:
+    """It is said what became of it and what to do; its material is not published, the vault that has it is pinned."""
+    async with Scene(folder, expiry_blocks=6) as scene:
+        await scene.up()
+
+        async def slow(_: Any) -> None:
+            scene.enclave.before.clear()
+            for _ in range(4):
+                await scene.node.mine()
+
+        scene.enclave.before["Process"] = slow
+        statement = scene.world.governance.keygen(TERMS)
+        assert scene.world.govern(statement) == "ok"
+        with structlog.testing.capture_logs() as logs:
+            found = await scene.ask(Keygen(statement))
+            connector = scene.connector
+            assert connector is not None
+            height = scene.world.record(found.counter).height
+            await scene.until(lambda: connector.progress.done >= height, "done")
+            await asyncio.sleep(0.5)
+        assert scene.state(found.counter) == layout.EXPIRED
+        (said,) = warnings(logs, "connector.key_unused")
+        assert said["id"] == found.id.hex() and "keygen statement" in said["hint"]
+        assert scene.enclave.processed[found.counter] == 1 and not connector.progress.open
+        assert scene.enclave.calls["Material"] == 0
+        assert scene.world.party_record(1).manifest_serial == 2
+        key_id = await scene.generate()
+        assert key_id != found.id and scene.enclave.calls["Material"] == len(MATERIAL)
+
+
+async def test_requests_that_expired_while_it_was_away_are_named(folder: Path) -> None:
+    """What was lost to an outage stands in the log, in one line for each block, and is counted."""
+    async with Scene(folder, expiry_blocks=6) as scene:
+        await scene.up()
+        await scene.generate()
+        await scene.kill()
+        found = await scene.ask_all(scene.world.public(1), scene.world.public(2))
+        scene.world.skip(8)
+        with structlog.testing.capture_logs() as logs:
+            scene.start()
+            connector = scene.connector
+            assert connector is not None
+            await scene.until(lambda: connector.progress.done >= scene.world.height - 3, "done")
+        (said,) = warnings(logs, "connector.request_expired")
+        assert said["counters"] == [one.counter for one in found]
+        failures = connector.metrics.registry.get_sample_value
+        assert failures("connector_failures_total", {"code": "connector.request_expired"}) == 2
+        assert not any(scene.enclave.processed[one.counter] for one in found)
+
+
+async def test_an_answer_that_comes_after_its_request_expired_is_named(folder: Path) -> None:
+    """A decryption that landed too late is not answered again, and is not passed over in silence."""
+    async with Scene(folder, expiry_blocks=6) as scene:
+        await scene.up()
+        await scene.generate()
+
+        async def slow(_: Any) -> None:
+            for _ in range(4):
+                await scene.node.mine()
+
+        scene.enclave.before["Process"] = slow
+        with structlog.testing.capture_logs() as logs:
+            found = await scene.ask(scene.world.public(1))
+            connector = scene.connector
+            assert connector is not None
+            height = scene.world.record(found.counter).height
+            await scene.until(lambda: connector.progress.done >= height, "done")
+        assert scene.state(found.counter) == layout.EXPIRED
+        (said,) = warnings(logs, "connector.request_expired")
+        assert said["counters"] == [found.counter]

@@ -49,7 +49,7 @@ from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.client import contract
 from cipherkeep_host.client.node import RpcNode
 from cipherkeep_host.coprocessor.signer import Signer
-from cipherkeep_host.emulated.launcher import Launcher
+from cipherkeep_host.emulated.launcher import Launcher, Status
 from cipherkeep_host.errors import HostError
 
 CRS_BITS = 2048  # inputs of one list, in bits: what today's clients expect
@@ -69,7 +69,9 @@ class Appliance:
     def __init__(self, paths: Paths, *, pace: Pace, say: Progress) -> None:
         self.paths = paths
         self._pace = pace
-        self._say = say
+        self._started = False
+        self._tell = say
+        self._stage = ""
         self._children = Children(paths.logs)
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -126,9 +128,20 @@ class Appliance:
         self._say("coprocessor")
         await self._start_coprocessor(key_id)
         self._tasks.append(asyncio.create_task(self._keep_record()))
-        environment = self._environment(pcrs, root, isolated=status.network_isolated)
+        environment = self._environment(pcrs, root, status)
         environment.write(self.paths.environment)
+        self._stage, self._started = "up", True
         return environment
+
+    def _say(self, stage: str) -> None:
+        self._stage = stage
+        self._tell(stage)
+
+    def health(self) -> dict[str, object]:
+        """How the whole is, for `/healthz`: ready when it has started and none of its processes is missing."""
+        processes = self.pids()
+        well = self._started and self.launcher.status is not None and None not in processes.values()
+        return {"ready": well, "stage": self._stage, "processes": processes, "launcher": self.launcher.health()}
 
     async def stop(self) -> None:
         """End everything, in reverse order."""
@@ -313,7 +326,7 @@ class Appliance:
         durable.write(path, json.dumps(config, indent=1).encode())
         return path
 
-    def _environment(self, pcrs: Mapping[int, bytes], root: LightRoot, *, isolated: bool) -> Environment:
+    def _environment(self, pcrs: Mapping[int, bytes], root: LightRoot, status: Status) -> Environment:
         assert self.node is not None
         assert self.configuration is not None
         return Environment(
@@ -325,6 +338,8 @@ class Appliance:
             coprocessor=f"unix://{self.paths.socket('coprocessor')}",
             attestation=f"unix://{self.paths.socket('proxy')}",
             connector=f"unix://{self.paths.socket('connector')}",
+            appliance=f"unix://{self.paths.socket('appliance')}",
+            nsm=f"unix://{status.nsm_health}",
             genesis_hash=root.header_hash.hex(),
             configuration_digest=self.configuration.digest().hex(),
             configuration=str(self.paths.configuration),
@@ -336,7 +351,7 @@ class Appliance:
             keys=str(self.paths.keys),
             logs=str(self.paths.logs),
             pcrs={str(index): value.hex() for index, value in pcrs.items()},
-            network_isolated=isolated,
+            network_isolated=status.network_isolated,
         )
 
 

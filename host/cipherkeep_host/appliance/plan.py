@@ -114,6 +114,8 @@ class Environment:
     coprocessor: str
     attestation: str  # URL of POST /attestation
     connector: str  # health
+    appliance: str  # health of the whole, the launcher's included
+    nsm: str  # health
     genesis_hash: str  # hash of header 1: the trust root
     configuration_digest: str
     configuration: str  # path

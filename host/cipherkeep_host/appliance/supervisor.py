@@ -1,7 +1,7 @@
 """The only place for the appliance's own process: `python -m cipherkeep_host.appliance --state DIR [--parent-dies]`.
 
 It writes one JSON line to stdout for each stage of its start and one when all serves, keeps everything running until
-SIGTERM, and leaves no process behind.
+SIGTERM, and leaves no process behind. From the start on it serves `/healthz` and `/metrics`, its launcher's included.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
+from starlette.applications import Starlette
 
 from cipherkeep_host import durable, process
 from cipherkeep_host.appliance.bringup import Appliance
@@ -61,6 +62,14 @@ async def serve(paths: Paths, pace: Pace) -> None:
     appliance = Appliance(
         paths, pace=pace, say=lambda stage: _tell(stage=stage, seconds=round(time.monotonic() - begun, 2))
     )
+
+    async def health() -> dict[str, object]:
+        return appliance.health()
+
+    pages = Starlette(routes=list(process.health_routes(appliance.launcher.registry, health)))
+    listener = process.bind(process.parse_address(f"unix://{paths.socket('appliance')}"))
+    ended = asyncio.Event()
+    paging = asyncio.create_task(process.serve_http(pages, listener, ended))
     stopping = asyncio.create_task(stop.wait())
     starting = asyncio.create_task(appliance.start())
     try:
@@ -78,7 +87,11 @@ async def serve(paths: Paths, pace: Pace) -> None:
         stopping.cancel()
         starting.cancel()
         await asyncio.gather(starting, stopping, return_exceptions=True)
-        await appliance.stop()
+        try:
+            await appliance.stop()
+        finally:
+            ended.set()
+            await paging
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,10 +4,10 @@
     status = await launcher.launch()      # status.host_socket is where the host dials
     await launcher.stop()
 
-Below `run` (a short path: unix sockets live there) the launcher makes `host/` and `enclave/` (see `vsock`), `nsm.sock`,
-`scratch/` (the enclave's working folder) and `log/`. The enclave gets no environment, no stdin, no network where the
-kernel permits, and dies with the launcher's process. To be used from the main thread's event loop: the kernel counts
-the thread that starts a process as its parent.
+Below `run` (a short path: unix sockets live there) the launcher makes `host/` and `enclave/` (see `vsock`), `nsm.sock`
+and `nsm-health.sock`, `scratch/` (the enclave's working folder) and `log/`. The enclave gets no environment, no stdin,
+no network where the kernel permits, and dies with the launcher's process. To be used from the main thread's event
+loop: the kernel counts the thread that starts a process as its parent.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from cipherkeep_host.emulated import image as images_of
 from cipherkeep_host.emulated import jail
@@ -46,6 +48,7 @@ class Status:
     host_socket: Path  # hybrid vsock: dial with CONNECT, listen on this path + `_PORT`
     log: Path
     image: Path
+    nsm_health: Path  # unix socket of the NSM's /healthz and /metrics
 
 
 class Launcher:
@@ -72,6 +75,18 @@ class Launcher:
         self._held = -1
         self._image: images_of.Image | None = None
         self.status: Status | None = None
+        self.registry = CollectorRegistry()
+        self._launches = Counter("launcher_launches", "Launches, by outcome", ["outcome"], registry=self.registry)
+        running = Gauge("launcher_running", "Whether an enclave was launched and not stopped", registry=self.registry)
+        running.set_function(lambda: float(self.status is not None))
+
+    def health(self) -> dict[str, object]:
+        """How the enclave is, for the `/healthz` of the process that launches it; its metrics are in `registry`."""
+        status = self.status
+        if status is None:
+            return {"ready": False}
+        names = ("pid", "nsm_pid", "module_id", "network_isolated")
+        return {"ready": True, **{name: getattr(status, name) for name in names}}
 
     def measure(self) -> Mapping[int, bytes]:
         """PCR0 to PCR2 of the enclave that `launch` would start now."""
@@ -106,8 +121,10 @@ class Launcher:
             nsm = await self._start_nsm(image, module_id)
             enclave, isolated = await self._start_enclave(image)
         except BaseException:
+            self._launches.labels("failed").inc()
             await self._end()
             raise
+        self._launches.labels("started").inc()
         self.status = Status(
             pid=enclave.pid,
             nsm_pid=nsm.pid,
@@ -117,6 +134,7 @@ class Launcher:
             host_socket=host_socket(self._run),
             log=self._run / "log" / "enclave.log",
             image=image.folder,
+            nsm_health=self._nsm_health,
         )
         return self.status
 
@@ -156,6 +174,7 @@ class Launcher:
     async def _start_nsm(self, image: images_of.Image, module_id: str) -> asyncio.subprocess.Process:
         log = self._run / "log" / "nsm.log"
         arguments = ["--socket", str(self._nsm_socket), "--state", str(self._state), "--module-id", module_id]
+        arguments += ["--health", f"unix://{self._nsm_health}"]
         for index, value in image.pcrs.items():
             arguments += [f"--pcr{index}", value.hex()]
         with _append(log) as output:
@@ -177,6 +196,10 @@ class Launcher:
     @property
     def _nsm_socket(self) -> Path:
         return self._run / "nsm.sock"
+
+    @property
+    def _nsm_health(self) -> Path:
+        return self._run / "nsm-health.sock"
 
     async def _start_enclave(self, image: images_of.Image) -> tuple[asyncio.subprocess.Process, bool]:
         log = self._run / "log" / "enclave.log"
@@ -217,7 +240,8 @@ class Launcher:
                 await process.wait()
         self._enclave = self._nsm = None
         await self._device.close()
-        self._nsm_socket.unlink(missing_ok=True)
+        for socket in (self._nsm_socket, self._nsm_health):
+            socket.unlink(missing_ok=True)
         if self._held >= 0:
             os.close(self._held)
             self._held = -1

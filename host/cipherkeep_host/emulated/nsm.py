@@ -1,7 +1,8 @@
 """The only place for the emulated NSM's process: `python -m cipherkeep_host.emulated.nsm`, one per enclave boot.
 
 It serves a unix socket (0600): a four-byte big-endian length, then the CBOR that an ioctl on /dev/nsm would carry. An
-oversized request is answered `InputTooLarge` before it is read, and its connection is closed.
+oversized request is answered `InputTooLarge` before it is read, and its connection is closed. `/healthz` and `/metrics`
+are served beside it, as every process of the host does.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cipherkeep_attestation.cbor import encode
+from cipherkeep_attestation.cbor import decode, encode
 from cipherkeep_attestation.eif import extend
+from prometheus_client import CollectorRegistry, Counter
+from starlette.applications import Starlette
 
 from cipherkeep_host import process
 from cipherkeep_host.emulated.documents import sign_document
@@ -52,10 +56,18 @@ def make_bank(state: Path, measurements: Mapping[int, bytes], *, module_id: str)
     return PcrBank({**measurements, 4: instance}, module_id=module_id, attest=attest)
 
 
-async def serve(bank: PcrBank, socket: Path) -> None:
-    """Answer requests on `socket` until SIGTERM."""
+async def serve(bank: PcrBank, socket: Path, health: str) -> None:
+    """Answer requests on `socket`, and for `health` say how it is, until SIGTERM."""
     stop = process.stop_on_signals()
     connections: set[asyncio.StreamWriter] = set()
+    registry = CollectorRegistry()
+    requests = Counter("nsm_requests", "Requests, by call or by error", ["outcome"], registry=registry)
+
+    async def state() -> dict[str, object]:
+        return {"ready": True, "module_id": bank.module_id, "connections": len(connections)}
+
+    pages = Starlette(routes=list(process.health_routes(registry, state)))
+    paging = asyncio.create_task(process.serve_http(pages, process.bind(process.parse_address(health)), stop))
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(connections) >= MAX_CONNECTIONS:
@@ -66,9 +78,12 @@ async def serve(bank: PcrBank, socket: Path) -> None:
             while True:
                 length = int.from_bytes(await reader.readexactly(4), "big")
                 if length > REQUEST_LIMIT:
+                    requests.labels("InputTooLarge").inc()
                     await _send(writer, encode({"Error": "InputTooLarge"}))
                     return
-                await _send(writer, bank.answer(await reader.readexactly(length)))
+                answer = bank.answer(await reader.readexactly(length))
+                requests.labels(_outcome(answer)).inc()
+                await _send(writer, answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
         finally:
@@ -83,6 +98,14 @@ async def serve(bank: PcrBank, socket: Path) -> None:
     for writer in list(connections):
         writer.close()
     process.remove(socket)
+    await paging
+
+
+def _outcome(answer: bytes) -> str:
+    """The call that was answered, or the error: there are few of both."""
+    found = decode(answer)
+    name = next(iter(found)) if isinstance(found, dict) else found
+    return str(found["Error"] if isinstance(found, dict) and name == "Error" else name)
 
 
 async def _send(writer: asyncio.StreamWriter, answer: bytes) -> None:
@@ -97,10 +120,11 @@ def _measurement(text: str) -> bytes:
     return value
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Read the command line and serve."""
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line and serve; the exit code is 1 when it could not start."""
     parser = argparse.ArgumentParser(prog="cipherkeep-emulated-nsm", description="An emulated Nitro Security Module.")
     parser.add_argument("--socket", type=Path, required=True, help="unix socket to serve")
+    parser.add_argument("--health", required=True, help="unix:///PATH of /healthz and /metrics")
     parser.add_argument("--state", type=Path, required=True, help="folder whose pki/ holds the emulated root")
     for index in range(3):
         parser.add_argument(f"--pcr{index}", type=_measurement, required=True, help="96 hexadecimal digits")
@@ -109,9 +133,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     process.die_with_parent(options.parent)
     measurements = {0: options.pcr0, 1: options.pcr1, 2: options.pcr2}
-    bank = make_bank(options.state, measurements, module_id=options.module_id or new_module_id())
-    asyncio.run(serve(bank, options.socket))
+
+    async def run() -> None:
+        bank = make_bank(options.state, measurements, module_id=options.module_id or new_module_id())
+        await serve(bank, options.socket, options.health)
+
+    return process.run("nsm", run)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -43,7 +43,7 @@ class PcrBank:
             raise ValueError("the platform measures into PCRs 0-15, 48 bytes each")
         self._values = [measurements.get(index, ZERO) for index in range(MAX_PCRS)]
         self._locked = [index < PLATFORM_PCRS for index in range(MAX_PCRS)]
-        self._module_id = module_id
+        self.module_id = module_id
         self._attest = attest
 
     def answer(self, request: bytes) -> bytes:
@@ -84,7 +84,7 @@ class PcrBank:
             "version_major": 1,
             "version_minor": 0,
             "version_patch": 0,
-            "module_id": self._module_id,
+            "module_id": self.module_id,
             "max_pcrs": MAX_PCRS,
             "locked_pcrs": [index for index in range(MAX_PCRS) if self._locked[index]],
             "digest": "SHA384",

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cipherkeep_attestation.statements import layout
 from cipherkeep_host.cli.session import Session
@@ -137,6 +138,19 @@ def test_status_names_every_process(appliance: Running) -> None:
     text = run("dev", "status", state=appliance.state).stdout
     assert f"enclave      {found['processes']['enclave']}" in text
     assert f"chain_id          {found['chain_id']}" in text
+
+
+async def test_appliance_and_nsm_say_how_they_are(appliance: Running) -> None:
+    """`/healthz` and `/metrics` of the processes that stand around the enclave, at the addresses of `dev env`."""
+    await appliance.up()
+    said = await appliance.healthy("appliance", lambda body: body["ready"])
+    assert said["launcher"]["ready"] and said["processes"]["enclave"] == said["launcher"]["pid"]
+    pages = {name: getattr(appliance.environment, name).removeprefix("unix://") for name in ("appliance", "nsm")}
+    expected = {"appliance": "launcher_running 1.0", "nsm": 'nsm_requests_total{outcome="Attestation"}'}
+    for name, path in pages.items():
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path)) as client:
+            assert (await client.get("http://part/healthz")).json()["ready"] is True
+            assert expected[name] in (await client.get("http://part/metrics")).text
 
 
 def test_the_environment_can_be_read_by_a_shell(appliance: Running) -> None:

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 from cipherkeep_host.emulated import aws_tls, pki
 from cipherkeep_host.emulated.aws_sigv4 import AccessKey
 
@@ -72,7 +73,8 @@ def process(module: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[byt
 def nsm_process(state: Path, folder: Path, **pcrs: bytes) -> Iterator[str]:
     """A fresh emulated NSM; yields the address of its socket."""
     values = [f"--pcr{index}={pcrs.get(f'pcr{index}', PCRS[index]).hex()}" for index in range(3)]
-    with process("nsm", "--socket", str(folder / "nsm.sock"), "--state", str(state), *values) as (_, listening):
+    where = ["--socket", str(folder / "nsm.sock"), "--health", f"unix://{folder}/nsm-health.sock"]
+    with process("nsm", *where, "--state", str(state), *values) as (_, listening):
         yield listening[0]
 
 
@@ -155,6 +157,13 @@ def kms_process(state: Path, folder: Path) -> Iterator[tuple[KmsClient, subproce
     path = folder / "kms.sock"
     with process("aws_kms", "--listen", f"unix://{path}", "--state", str(state)) as (running, _):
         yield KmsClient(state, path), running
+
+
+def page(socket_path: Path, name: str) -> tuple[int, str]:
+    """Status and text of a page of a process, `/healthz` or `/metrics`."""
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket_path)), timeout=10) as client:
+        answer = client.get(f"http://process{name}")
+    return answer.status_code, answer.text
 
 
 def b64(data: bytes) -> str:

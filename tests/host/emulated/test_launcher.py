@@ -23,7 +23,7 @@ from cipherkeep_host.emulated.pki import emulated_root
 from cipherkeep_host.errors import HostError
 from cipherkeep_wire.transport import Address, connect
 
-from tests.host.emulated.processes import ended, short_folder
+from tests.host.emulated.processes import ended, page, short_folder
 from tests.host.emulated.test_image import distribution
 
 # A stand-in for the enclave: serves JSON about itself on port 5000 and asks its NSM for a document on demand. It needs
@@ -280,6 +280,26 @@ async def test_one_launcher_runs_one_enclave(launcher: Launcher) -> None:
     assert (await ask(status))["group"] == status.pid
 
 
+async def test_it_says_how_its_enclave_is(launcher: Launcher, folder: Path) -> None:
+    """Whether one runs, which, and how many were launched; the NSM answers for itself while it is there."""
+    assert launcher.health() == {"ready": False}
+    status = await launcher.launch()
+    assert launcher.health() == {
+        "ready": True,
+        "pid": status.pid,
+        "nsm_pid": status.nsm_pid,
+        "module_id": status.module_id,
+        "network_isolated": status.network_isolated,
+    }
+    assert json.loads(page(status.nsm_health, "/healthz")[1])["module_id"] == status.module_id
+    await launcher.kill()
+    assert launcher.health() == {"ready": False}
+    assert not status.nsm_health.exists()
+    await launcher.relaunch()
+    value = launcher.registry.get_sample_value
+    assert (value("launcher_launches_total", {"outcome": "started"}), value("launcher_running")) == (2, 1)
+
+
 async def test_a_machine_that_does_not_start_leaves_nothing(folder: Path) -> None:
     """Without an emulated root the NSM ends; the refusal names its log, and nothing runs on."""
     with installed(folder, PROGRAM) as path, short_folder() as empty:
@@ -290,6 +310,7 @@ async def test_a_machine_that_does_not_start_leaves_nothing(folder: Path) -> Non
         assert refusal.value.detail == str(folder / "run" / "log" / "nsm.log")
         assert "emulator.state_missing" in (folder / "run" / "log" / "nsm.log").read_text()
         assert launcher.status is None
+        assert launcher.registry.get_sample_value("launcher_launches_total", {"outcome": "failed"}) == 1
         assert not (folder / "run" / "host" / "e.vsock").exists()
 
 

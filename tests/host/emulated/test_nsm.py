@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from cipherkeep_host.emulated.pki import emulated_root
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.host.emulated.processes import PCRS, ended, nsm_process, short_folder
+from tests.host.emulated.processes import PCRS, ended, nsm_process, page, short_folder
 
 ZERO = bytes(48)
 
@@ -270,10 +271,27 @@ def test_a_request_that_is_cut_off_is_dropped(nsm: str) -> None:
         assert "DescribeNSM" in exchange(connection, cbor.encode("DescribeNSM"))
 
 
+def test_it_says_how_it_is(nsm: str) -> None:
+    """`/healthz` and `/metrics` on a socket of their own: whose module it is, and what became of the requests."""
+    path = Path(nsm.removeprefix("unix://"))
+    health = path.with_name("nsm-health.sock")
+    assert stat.S_IMODE(health.stat().st_mode) == 0o600
+    with connect(nsm) as connection:
+        described = exchange(connection, cbor.encode("DescribeNSM"))["DescribeNSM"]
+        exchange(connection, cbor.encode("NoSuchCall"))
+        status, text = page(health, "/healthz")
+        said = json.loads(text)
+        assert (status, said) == (200, {"ready": True, "module_id": described["module_id"], "connections": 1})
+    counted = page(health, "/metrics")[1]
+    assert 'nsm_requests_total{outcome="DescribeNSM"} 1.0' in counted
+    assert 'nsm_requests_total{outcome="InvalidOperation"} 1.0' in counted
+
+
 def command(state: Path, path: Path, parent: int | None = None) -> list[str]:
     """The command line of an NSM."""
     pcrs = [f"--pcr{index}={value.hex()}" for index, value in PCRS.items()]
     line = [sys.executable, "-m", "cipherkeep_host.emulated.nsm", "--socket", str(path), "--state", str(state), *pcrs]
+    line += ["--health", f"unix://{path.with_name('health.sock')}"]
     return line + ([] if parent is None else ["--parent", str(parent)])
 
 
@@ -286,7 +304,7 @@ def test_sigterm_ends_it_cleanly(state: Path, folder: Path) -> None:
         with connect(f"unix://{path}"):
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0
-    assert not path.exists()
+    assert not path.exists() and not path.with_name("health.sock").exists()
 
 
 def test_it_never_outlives_its_parent(state: Path, folder: Path) -> None:

@@ -112,6 +112,10 @@ HOST_RULES: dict[str, HostRule] = {
         "A transaction's nonce does not follow the sender's last one.",
         hint="It was sent twice, or an earlier one got lost: ask for the account's nonce and send again.",
     ),
+    "chain.sender_waiting": HostRule(
+        "The sender has as many transactions that wait for a block as one sender may have.",
+        hint="Wait for blocks, or put more messages into one transaction.",
+    ),
     "chain.no_instance": HostRule(
         "A message is for an instance that the chain does not have.",
         hint="`/instances` lists those that exist.",

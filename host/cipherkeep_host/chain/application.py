@@ -44,6 +44,7 @@ from cipherkeep_host.contracts.refusal import ContractRefusal
 from cipherkeep_host.errors import HostError
 
 MAX_BLOCK_TRANSACTIONS = 5000
+WAITING_OF_SENDER = 1000  # transactions in the pool, of the engine's 5,000: one sender alone does not fill it
 CACHE_BYTES = 64 << 20  # of transactions whose signature was checked, so that it is checked once
 INSTANCES, APPLICATION = "instances", "application"
 _OVERHEAD = 8  # bytes at most for a transaction's tag and length in a block
@@ -162,8 +163,10 @@ class Application:
         try:
             transaction = self._admissible(tx)
             sender = transaction.sender
-            last = self._pending.get(sender)
-            self._expect_nonce(transaction, accounts.nonce_of(self.state, sender) if last is None else last)
+            used = accounts.nonce_of(self.state, sender)
+            self._expect_nonce(transaction, self._pending.get(sender, used))
+            if transaction.nonce - used > WAITING_OF_SENDER:
+                raise HostError("chain.sender_waiting", f"{WAITING_OF_SENDER}")
             if not recheck:
                 for message in transaction.messages:
                     contract = self._contract(message.instance)

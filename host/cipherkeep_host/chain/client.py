@@ -29,7 +29,7 @@ from cipherkeep_host.errors import HostError
 
 SEND_SECONDS = 60.0
 RESEND_SECONDS = 1.0  # without a sign of it in a block, a transaction is handed over again
-_WRONG_NONCE = b"chain.nonce"
+_WRONG_NONCE, _NO_ROOM = b"chain.nonce", b"chain.sender_waiting"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.004, 0.02  # seconds between looks for it
 _CONFLICT_PAUSE = 0.1  # seconds, when somebody else used the nonce, or the node is away
 _RESULTS = cbor.sequence(cbor.raw(0, 1 << 20), 256)
@@ -149,11 +149,12 @@ class ChainClient:
     async def _hand_over(self, tx: bytes) -> Checked | None:
         """The chain's verdict on it; None when there is none: the node has it already, is full, or away."""
         try:
-            return await self.rpc.broadcast(tx)
+            checked = await self.rpc.broadcast(tx)
         except HostError as error:
             if error.code == "node.refused" and "too large" in error.detail:
                 return Checked(transaction_hash(tx), REFUSED_TRANSACTION, b"chain.transaction_size", error.detail)
             return None
+        return None if checked.data == _NO_ROOM else checked
 
     async def _hand_over_all(self) -> None:
         """Hand over everything that waits, in the order of the nonces. With the lock held."""

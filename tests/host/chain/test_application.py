@@ -169,6 +169,19 @@ def test_waiting_transactions_of_one_sender_follow_each_other(application: Appli
     assert application.check_tx(tx(4), recheck=False).code == 0
 
 
+def test_one_sender_does_not_fill_the_pool(application: Application, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a bound a sender waits for its own transactions, and others still get in; a block makes room again."""
+    monkeypatch.setattr("cipherkeep_host.chain.application.WAITING_OF_SENDER", 3)
+    key = Ed25519PrivateKey.generate()
+    other = Transaction(CHAIN_ID, key.public_key().public_bytes_raw(), 1, (add(1),)).sign(key)
+    assert [application.check_tx(tx(n), recheck=False).code for n in (1, 2, 3)] == [0, 0, 0]
+    assert application.check_tx(tx(4), recheck=False).data == b"chain.sender_waiting"
+    assert application.check_tx(other, recheck=False).code == 0
+    block(application, tx(1))
+    assert [application.check_tx(tx(n), recheck=True).code for n in (2, 3)] == [0, 0]
+    assert application.check_tx(tx(4), recheck=False).code == 0
+
+
 def test_a_check_refuses_and_never_writes(application: Application) -> None:
     """What a contract does not want does not wait for a block; a defect in a check stops nobody."""
     before = application.state.root()

@@ -35,6 +35,22 @@ class SlowToCommit:
         return [Included(hashlib.sha256(tx).digest(), 5, 0, cbor.encode([b"result"]), "") for tx in found]
 
 
+async def test_a_sender_with_much_that_waits_is_not_refused_but_waits() -> None:
+    """Like a full pool: the transaction is handed over again until the node has room for it."""
+    node = SlowToCommit()
+    take, verdicts = node.broadcast, [b"chain.sender_waiting"] * 2
+
+    async def full(tx: bytes) -> Checked:
+        if verdicts:
+            return Checked(hashlib.sha256(tx).digest(), 3, verdicts.pop(), "")
+        node.committed = 5
+        return await take(tx)
+
+    node.broadcast = full  # type: ignore[method-assign]
+    sent = await asyncio.wait_for(client_of(cast("RpcClient", node)).send([add(1)]), 10)
+    assert sent.height == 5 and not verdicts
+
+
 async def test_a_transaction_has_taken_effect_once_its_state_can_be_read() -> None:
     """What is asked of the node after `send` stands on it: the next serial number is not the one just used."""
     node = SlowToCommit()

@@ -72,9 +72,12 @@ class Boot:
             await self._open(status.party_index)
         # A landed registration names image and configuration; each boot makes a new one, so that it names the present.
         # One that lapsed meanwhile, because governance admitted another configuration or image, is made again too.
-        if self._progress.registered != status.boot or await self._lapsed(status.party_index):
+        lapsed = await self._lapsed(status.party_index)
+        if lapsed or self._progress.registered != status.boot:
             self.stage = "register"
             await self._registered(status.boot)
+            if lapsed:
+                self._progress.reopen_votes()
         self.stage = "up"
         return status
 

@@ -7,6 +7,7 @@ the file, or its last changes, costs only work: whatever is done twice has the s
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from pathlib import Path
 
 from cipherkeep_attestation import cbor
@@ -27,6 +28,8 @@ class Progress:
         self.done = start
         self.open: set[tuple[int, int]] = set()  # (height, counter)
         self.registered: bytes = b""  # boot of the enclave that last registered
+        # (height, counter) of the newest votes that were counted and waited for others'. Not kept on disk.
+        self.voted: deque[tuple[int, int]] = deque(maxlen=_MAX_OPEN)
         durable.make_folder(path.parent)
         durable.sweep(path.parent)
         if path.exists():
@@ -56,6 +59,12 @@ class Progress:
             "registered": self.registered,
         }
         await asyncio.to_thread(durable.write, self._path, cbor.encode(fields))
+
+    def reopen_votes(self) -> None:
+        """After a lapse a vote counts once it is repeated: those that may still matter are looked at again."""
+        room = _MAX_OPEN - len(self.open)
+        self.open.update(list(self.voted)[-room:] if room > 0 else ())
+        self.voted.clear()
 
     def postpone(self, height: int, counter: int) -> None:
         """Leave a request open. `HostError("connector.too_many_open")` beyond what a contract can have pending."""

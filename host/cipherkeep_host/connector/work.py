@@ -46,7 +46,8 @@ LOST = frozenset(
     }
 )
 # The contract took the answer.
-_TAKEN = frozenset({"counted", "final"})
+_FINAL = "final"
+_TAKEN = frozenset({"counted", _FINAL})
 _LATE = "fhevm.answer_late"  # it needs none any more
 
 
@@ -299,7 +300,7 @@ class Work:
             problem = RequestFailed(reply.code, str(reply)[:300], final=not reply.retryable)
             return [(item.entry, problem) for item in batch]
         outcomes = {outcome.counter: outcome for outcome in reply.outcomes}
-        done = await asyncio.gather(*(self._finish(item, outcomes.get(item.entry.counter)) for item in batch))
+        done = await asyncio.gather(*(self._finish(height, item, outcomes.get(item.entry.counter)) for item in batch))
         return [(item.entry, problem) for item, problem in zip(batch, done, strict=True) if problem is not None]
 
     async def _call(self, height: int, batch: Sequence[Prepared]) -> kms_pb2.ProcessReply | RemoteError:
@@ -327,7 +328,7 @@ class Work:
                     height=height, header_height=header, inbox=proven.value, proof=proven.proof.encode()
                 )
 
-    async def _finish(self, item: Prepared, outcome: kms_pb2.Outcome | None) -> RequestFailed | None:
+    async def _finish(self, height: int, item: Prepared, outcome: kms_pb2.Outcome | None) -> RequestFailed | None:
         if outcome is None:
             return RequestFailed("connector.no_outcome", f"request {item.entry.counter}", final=False)
         if not outcome.answer:
@@ -351,6 +352,8 @@ class Work:
             await self._late(item.entry, outcome.answer)
             return None
         if verdict in _TAKEN:
+            if verdict != _FINAL:
+                self._progress.voted.append((height, item.entry.counter))
             return None
         return RequestFailed("connector.not_counted", f"{verdict}, request {item.entry.counter}", final=True)
 

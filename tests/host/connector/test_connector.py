@@ -14,10 +14,11 @@ import pytest
 import structlog
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.request import Keygen
+from cipherkeep_host.contracts.fhevm import records
 from cipherkeep_wire.errors import ServiceError
 
 from tests.host.connector.simulated import LIMIT, MATERIAL, QUICK, Scene
-from tests.simulators.contract import RELEASE
+from tests.simulators.contract import RELEASE, Found
 from tests.simulators.coprocessor import TERMS
 
 
@@ -414,6 +415,39 @@ async def test_a_registration_that_is_refused_waits_for_governance(
     assert await scene.ended(found.counter) == layout.FINAL
     await scene.up()
     assert connector.health()["problem"] == connector.health()["hint"] == ""
+
+
+async def test_votes_from_before_a_lapse_are_given_again(folder: Path) -> None:
+    """What waits for others' votes would otherwise stay as it is: theirs came while this party's did not count."""
+    async with Scene(folder, parties=2, answers=2) as scene:
+        world, (alpha, beta) = scene.world, scene.world.parties
+        assert world.govern(world.governance.admit(beta.name, beta.configuration.digest())) == "ok"
+        await scene.up()
+        assert world.register(beta, world.honest_registration(beta)) == "ok"
+
+        async def voted(found: Found) -> None:
+            key = records.number(found.counter) + records.number(alpha.index)
+            await scene.until(lambda: world.index("votes", key), "alpha's vote")
+            await asyncio.sleep(0.1)  # its verdict is on its way
+
+        statement = world.governance.keygen(TERMS)
+        assert world.govern(statement) == "ok"
+        made = await scene.ask(Keygen(statement))
+        await voted(made)
+        core = beta.keygen_core(made.id, Keygen(statement), scene.enclave.named)
+        assert world.vote([beta.answer(core, world.head)]) == ["final"]
+        world.key_id = made.id
+
+        asked = world.public(1)
+        found = await scene.ask(asked)
+        await voted(found)
+        lapse(scene)
+        assert world.vote([beta.answer(beta.public_core(found.id, asked, [7]), world.head)]) == ["counted"]
+        await scene.node.mine()
+        assert await scene.ended(found.counter) == layout.FINAL
+        connector = scene.connector
+        assert connector is not None
+        await scene.until(lambda: not connector.progress.open, "closed")
 
 
 async def test_a_party_that_is_not_admitted_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

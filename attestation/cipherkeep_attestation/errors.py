@@ -1432,6 +1432,11 @@ RULES: dict[str, Rule] = {
         hint="Use a header above the block: the state after block H is under header H+1.",
         source="design, decision 3",
     ),
+    "ledger.expired": Rule(
+        "The requests of this block have expired under the newest header.",
+        hint="Nothing is decrypted any more: whoever asked must ask again. The connector or its enclave was too late.",
+        source="design, decision 6",
+    ),
     "ledger.body": Rule(
         "A request's body does not have the digest that stands in the inbox.",
         hint="Fetch the body again from the node or another one.",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cipherkeep_attestation import cbor
-from cipherkeep_attestation.errors import Malformed, Refused, Untrusted
+from cipherkeep_attestation.errors import EvidenceError, Malformed, Refused, Untrusted
 from cipherkeep_attestation.statements import eip712, fhevm
 from cipherkeep_attestation.statements.eip712 import Domain
 from cipherkeep_attestation.statements.governance import MAX_KEYS, Coprocessors
@@ -163,15 +163,17 @@ def verify_grant(grants: Sequence[Grant], *, ciphertext: Ciphertext, user: bytes
     """The user owns the handle, or one of the grants is the owner's, for this handle and user, and valid at `at`."""
     if user == ciphertext.owner:
         return
+    reason: EvidenceError = Refused("authorisation.not_granted", f"handle {ciphertext.handle.hex()}")
     for grant in grants:
         if grant.handle != ciphertext.handle or grant.user != user:
             continue
         if grant.valid_until < at:
-            raise Refused("authorisation.grant_expired", f"valid until {grant.valid_until}")
-        if eip712.recover(grant.signed_digest(domain), grant.signature) != ciphertext.owner:
-            raise Untrusted("authorisation.grant_stranger")
-        return
-    raise Refused("authorisation.not_granted", f"handle {ciphertext.handle.hex()}")
+            reason = Refused("authorisation.grant_expired", f"valid until {grant.valid_until}")
+        elif eip712.recover(grant.signed_digest(domain), grant.signature) != ciphertext.owner:
+            reason = Untrusted("authorisation.grant_stranger")
+        else:
+            return
+    raise reason
 
 
 def ciphertexts_of(value: Any, most: int) -> tuple[Ciphertext, ...]:

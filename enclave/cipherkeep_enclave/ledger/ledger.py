@@ -242,12 +242,17 @@ class Ledger:
         return len(self._inboxes.add(height, Inbox.decode(inbox)).entries)
 
     def inbox(self, height: int, view: View) -> ShownInbox:
-        """A shown inbox, for use under `view`: decisions before the inbox's own block must not be missing."""
+        """A shown inbox, for use under `view`: decisions before the inbox's own block must not be missing.
+
+        `Refused("ledger.expired")` once an answer under `view` could only come after the end of the requests.
+        """
         shown = self._inboxes.get(height)
         if shown is None:
             raise ServiceError("service.unknown_inbox", f"height {height}")
         if view.height <= height:
             raise ServiceError("service.no_control", f"shown at {view.height}, requests of {height}")
+        if view.height >= height + self.configuration.genesis.expiry_blocks:
+            raise Refused("ledger.expired", f"requests of {height}, head {view.height}")
         return shown
 
     # --- inside ---

@@ -1,6 +1,7 @@
 """The only place for what an operation is given, and for how it refuses.
 
-A refusal is a vote: it depends on nothing but the proven request and the view. What the host hands over wrongly is an
+A refusal is a vote: it depends on nothing but the proven request and the view. So one party may refuse under a newer
+view what it answered under an older one (the chain lets its first vote stand). What the host hands over wrongly is an
 `EvidenceError` instead, and nothing is signed.
 """
 

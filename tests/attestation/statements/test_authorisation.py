@@ -210,6 +210,16 @@ def test_a_grant_is_the_owners_for_this_handle_and_user(how: dict[str, Any], cod
     assert judge(granted(**how)) == code
 
 
+def test_one_good_grant_is_enough_whatever_stands_beside_it() -> None:
+    """A renewed grant after an expired one, and an owner's after a stranger's."""
+    handle = bind().handle
+    good = ALICE.grant(handle, BOB.address, valid_until=AT)
+    old, forged = ALICE.grant(handle, BOB.address, valid_until=AT - 1), BOB.grant(handle, BOB.address, valid_until=AT)
+    for grants in ((old, good), (forged, good), (old, forged, good)):
+        assert judge(user(bind(), by=BOB, grants=grants)) == "ok"
+    assert judge(user(bind(), by=BOB, grants=(old, forged))) == "authorisation.grant_stranger"
+
+
 def test_one_ungranted_handle_refuses_the_batch() -> None:
     """All or nothing."""
     grant = ALICE.grant(bind(1).handle, BOB.address, valid_until=AT)

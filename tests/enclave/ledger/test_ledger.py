@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.errors import EvidenceError, Refused
 from cipherkeep_attestation.statements.layout import Control
 from cipherkeep_attestation.statements.request import Keygen
 from cipherkeep_enclave.ledger import Ledger
@@ -511,6 +511,23 @@ async def test_an_inbox_later_than_the_view_waits(world: World) -> None:
     with pytest.raises(ServiceError) as refusal:
         ledger.inbox(asked.height, old)
     assert code(refusal) == "service.no_control"
+
+
+async def test_expired_requests_are_not_answered(world: World) -> None:
+    """Expiry is judged on the head: an answer lands in a block after it, and the contract takes none by then."""
+    ledger = await current(world)
+    (asked,) = world.ask(b"anything")
+    last = asked.height + world.configuration.genesis.expiry_blocks - 1
+    while world.chain.height < last:
+        world.chain.produce(world.interval)
+    await world.advance()
+    await world.show(asked.height)
+    assert ledger.inbox(asked.height, ledger.current()).entry(asked.counter)
+    world.chain.produce(world.interval)
+    await world.advance()
+    with pytest.raises(Refused) as refusal:
+        ledger.inbox(asked.height, ledger.current())
+    assert refusal.value.code == "ledger.expired"
 
 
 async def test_an_inbox_that_was_never_shown(world: World) -> None:

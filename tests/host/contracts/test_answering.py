@@ -187,12 +187,39 @@ def test_refusals_vote_by_code(four: World) -> None:
     assert record.agreement == a.refusal_core(found.id, request, "binding").agreement()
 
 
-def test_a_refusal_and_a_result_of_one_party_are_two_cores(four: World) -> None:
-    """Who has answered cannot refuse afterwards."""
+def test_a_refusal_after_a_result_changes_nothing(four: World) -> None:
+    """What an enclave refuses depends on its head: an honest one refuses after a retirement. Its first vote stands."""
     request, found = asked_of(four)
-    party = four.parties[0]
-    refusal = party.answer(party.refusal_core(found.id, request, "binding"), four.head)
-    assert four.vote([say(four, party, found, request), refusal]) == ["counted", "fhevm.equivocation"]
+    first, second, third, _ = four.parties
+    refusal = first.answer(first.refusal_core(found.id, request, "key.retired"), four.head)
+    assert four.vote([say(four, first, found, request), refusal, refusal]) == ["counted"] * 3
+    assert four.state.collection("one", layout.EQUIVOCATIONS).last_key() == 0
+    assert four.vote([say(four, party, found, request) for party in (second, third)]) == ["counted", "final"]
+    record = four.record(found.counter)
+    assert (record.state, [index for index, _ in record.answers]) == (FINAL, [1, 2, 3])
+
+
+def test_a_result_after_a_refusal_changes_nothing(four: World) -> None:
+    """The other way round, as after a grant that was not valid yet; and a second refusal with another code."""
+    request, found = asked_of(four)
+    party, *others = four.parties
+    refusals = [
+        party.answer(party.refusal_core(found.id, request, code), four.head)
+        for code in ("request.freshness", "binding")
+    ]
+    assert four.vote([*refusals, say(four, party, found, request)]) == ["counted"] * 3
+    assert four.state.collection("one", layout.EQUIVOCATIONS).last_key() == 0
+    assert four.vote([say(four, other, found, request) for other in others]) == ["counted", "counted", "final"]
+    assert [index for index, _ in four.record(found.counter).answers] == [2, 3, 4]
+
+
+def test_a_refusal_does_not_give_a_void_vote_back(four: World) -> None:
+    """Whoever gave two results has no vote, whatever it says then."""
+    request, found = asked_of(four)
+    liar = four.parties[0]
+    refusal = liar.answer(liar.refusal_core(found.id, request, "binding"), four.head)
+    answers = [say(four, liar, found, request), say(four, liar, found, request, [1, 2]), refusal]
+    assert four.vote(answers) == ["counted", "fhevm.equivocation", "fhevm.vote_void"]
 
 
 def test_a_refused_keygen_makes_no_key(world: World) -> None:

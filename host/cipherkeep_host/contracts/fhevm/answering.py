@@ -1,7 +1,9 @@
 """The only place where answers become votes, and votes make a request final.
 
 Each answer of a message is judged alone; one that does not hold gets its code as verdict and changes nothing. One vote
-per party: the same core again is fine, another one is equivocation, which is kept as evidence and voids the vote.
+per party: the same core again is fine, another result is equivocation, which is kept as evidence and voids the vote.
+Results follow from the request alone. Refusals do not: an enclave judges by what holds at its head, so that an honest
+one that is asked again after a key's retirement refuses what it answered before. Its first vote stands.
 """
 
 from __future__ import annotations
@@ -59,7 +61,8 @@ def _judge(records: Records, context: Context, data: bytes, opened: Answer) -> s
     if counter is None:
         raise Refused("answer.request", opened.core.id.hex())
     record, before = records.request(counter), records.vote(counter, index)
-    if before is not None and (before.void or before.core != opened.core.digest()):
+    changed_its_mind = before is not None and (before.refusal or opened.core.refusal is not None)
+    if before is not None and (before.void or (before.core != opened.core.digest() and not changed_its_mind)):
         return _contradicted(records, counter, index, before, opened.core, data)
     _check_enclave(party, opened)
     if before is None and record.state == layout.PENDING:

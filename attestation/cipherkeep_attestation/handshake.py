@@ -63,6 +63,7 @@ from cipherkeep_attestation.nitro.verify import (
 
 __all__ = [
     "CERTIFICATE_LIMIT",
+    "CLOCK_DRIFT",
     "DEADLINE",
     "MARGIN",
     "MESSAGE_LIMIT",
@@ -82,6 +83,7 @@ __all__ = [
 ]
 
 DEADLINE = timedelta(seconds=60)  # from a side's first message to its last
+CLOCK_DRIFT = timedelta(minutes=1)  # by which the clocks of host and enclave may differ
 MARGIN = timedelta(minutes=5)  # a session ends this long before the first of its documents and certificates
 
 
@@ -98,7 +100,7 @@ def judge_with(
     kind: Kind,
     measurements: tuple[Measurements, ...] | InsecureAnyMeasurement,
     max_age: timedelta,
-    clock_drift: timedelta = timedelta(minutes=1),
+    clock_drift: timedelta = CLOCK_DRIFT,
     insecure_allow_debug: bool = False,
 ) -> Judge:
     """A judge that takes one kind of document under one root and policy; nonce and key are the handshake's."""

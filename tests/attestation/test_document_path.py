@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from asn1crypto import x509 as asn1
-from cipherkeep_attestation.errors import EvidenceError, Malformed
+from cipherkeep_attestation.errors import EvidenceError, Malformed, Stale
 from cipherkeep_attestation.nitro.certificate import LIMIT, ecdsa_signature, read_certificate
 from cipherkeep_attestation.nitro.verify import NO_NONCE, Policy, TrustRoot, aws_root, verify
 from cryptography import x509
@@ -224,11 +225,36 @@ def test_a_root_is_judged_like_any_authority() -> None:
 
 
 def test_the_edges_of_validity_belong_to_it() -> None:
-    """A certificate holds from its first to its last second; it may begin later by the allowed drift."""
-    draft = PLATFORM.draft()
-    draft.path["leaf"].not_before = NOW + POLICY.clock_drift
+    """A certificate holds from its first to its last second, and not a second earlier unless a drift is named."""
+    draft, second = PLATFORM.draft(), timedelta(seconds=1)
+    draft.path["leaf"].not_before = NOW
     draft.path["zonal"].not_after = NOW
     assert verify(draft.sign(), root=PLATFORM.root(), policy=POLICY, at=NOW)
+    draft.path["leaf"].not_before = NOW + second
+    made = draft.sign()
+    with pytest.raises(Stale) as refusal:
+        verify(made, root=PLATFORM.root(), policy=POLICY, at=NOW)
+    assert refusal.value.code == "path.not_yet_valid"
+    assert verify(made, root=PLATFORM.root(), policy=replace(POLICY, clock_drift=second), at=NOW)
+
+
+@pytest.mark.parametrize("drift", [timedelta(0), timedelta(hours=1)], ids=str)
+@pytest.mark.parametrize(
+    ("at", "code"),
+    [
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), "path.expired"),
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone(timedelta(hours=-5))), "path.expired"),
+        (datetime(1, 1, 1, tzinfo=UTC), "path.not_yet_valid"),
+        (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), "path.not_yet_valid"),
+    ],
+    ids=str,
+)
+def test_times_at_either_end_are_judged_like_any_other(at: datetime, code: str, drift: timedelta) -> None:
+    """No sum leaves the years that a time can name."""
+    made = PLATFORM.document(nonce=b"n" * 32)
+    with pytest.raises(Stale) as refusal:
+        verify(made, root=PLATFORM.root(), policy=replace(POLICY, clock_drift=drift), at=at)
+    assert refusal.value.code == code
 
 
 def test_the_packaged_root_is_the_published_one() -> None:

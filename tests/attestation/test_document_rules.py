@@ -25,6 +25,7 @@ from tests.simulators.attestation import IMAGE, ORDER, PCRS, Draft, Raw, Simulat
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PLATFORM = SimulatedPlatform(at=NOW)
+MINUTE = timedelta(minutes=1)
 NONCE, KEY = b"n" * 32, b"k" * 91
 POLICY = Policy(measurements=(IMAGE,), nonce=NONCE, public_key=KEY, max_age=timedelta(minutes=5))
 
@@ -251,11 +252,22 @@ def test_alternatives_are_not_mixed() -> None:
 
 def test_the_edges_of_age_belong_to_it() -> None:
     """Exactly as old as allowed is accepted, a millisecond more is not; likewise ahead of the clock."""
-    made, millisecond = draft().sign(), timedelta(milliseconds=1)
-    for edge in (NOW + POLICY.max_age, NOW - POLICY.clock_drift):
-        assert verify(made, root=PLATFORM.root(), policy=POLICY, at=edge).timestamp == NOW
+    made, millisecond, drifting = draft().sign(), timedelta(milliseconds=1), replace(POLICY, clock_drift=MINUTE)
+    for policy, edge in ((POLICY, NOW + POLICY.max_age), (POLICY, NOW), (drifting, NOW - MINUTE)):
+        assert verify(made, root=PLATFORM.root(), policy=policy, at=edge).timestamp == NOW
     assert code_of(made, at=NOW + POLICY.max_age + millisecond) == "document.too_old"
-    assert code_of(made, at=NOW - POLICY.clock_drift - millisecond) == "document.from_future"
+    assert code_of(made, policy=drifting, at=NOW - MINUTE - millisecond) == "document.from_future"
+
+
+def test_a_stated_second_is_the_whole_of_it() -> None:
+    """A document's own time, cut to seconds as people write it, is not before the document; the second before is."""
+    for milliseconds in (0, 1, 999):
+        claimed = draft()
+        claimed.path["leaf"].not_before = NOW - MINUTE
+        claimed.fields["timestamp"] += milliseconds
+        made = claimed.sign()
+        assert verify(made, root=PLATFORM.root(), policy=POLICY, at=NOW)
+        assert code_of(made, at=NOW - timedelta(milliseconds=1)) == "document.from_future"
 
 
 def test_the_zone_of_the_stated_time_does_not_matter_but_must_be_there() -> None:

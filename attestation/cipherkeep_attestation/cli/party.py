@@ -17,7 +17,7 @@ from cipherkeep_attestation.cli.live import Node, ask_document
 from cipherkeep_attestation.cli.output import Section, Verdict, show
 from cipherkeep_attestation.cli.trusted import Enclave, add_trust, enclave_of, instance_of, open_trust, time_of
 from cipherkeep_attestation.errors import EvidenceError, Refused, Stale
-from cipherkeep_attestation.handshake import ResponderStatement, judge_responder, judge_with
+from cipherkeep_attestation.handshake import CLOCK_DRIFT, ResponderStatement, judge_responder, judge_with
 from cipherkeep_attestation.handshake_messages import CERTIFICATE_FIELD, DOCUMENT_FIELD, read_message
 from cipherkeep_attestation.nitro.verify import InsecureAnyMeasurement
 from cipherkeep_attestation.receipts.judging import lead
@@ -154,7 +154,9 @@ def _document(arguments: argparse.Namespace, enclave: Enclave, trace: Trace) -> 
         _keep(arguments.document, read_message(message, 2, document=DOCUMENT_FIELD, certificate=CERTIFICATE_FIELD))
     # Without a policy of the auditor's, the chain's record decides about the image: `_compare`.
     measurements = enclave.measurements or InsecureAnyMeasurement()
-    judge = judge_with(root=enclave.root, kind="enclave", measurements=measurements, max_age=DOCUMENT_AGE)
+    judge = judge_with(
+        root=enclave.root, kind="enclave", measurements=measurements, max_age=DOCUMENT_AGE, clock_drift=CLOCK_DRIFT
+    )
     said = judge_responder(message, nonce=nonce, judge=judge, at=time_of(arguments))
     trace.passes("document.nonce", "document.signature", "handshake.configuration_pcr")
     if enclave.policy is None:

@@ -200,7 +200,7 @@ def template(
         "format = 1",
         f'kind = "{kind}"                 # or "{"host" if kind == "enclave" else "enclave"}"',
         "max_age_seconds = 300            # how old a document may be at the time of judging",
-        "clock_drift_seconds = 60         # how far the judging clock may be behind the platform's",
+        "clock_drift_seconds = 0          # how far the judging clock may be behind the platform's",
         'nonce = "demanded"               # the nonce that was sent; "insecure_any" for archived documents',
         'unknown_fields = "refuse"        # or "ignore": fields that AWS may add are then named and not judged',
         'user_data = "any"                # or "absent", "responder" (of this project\'s handshake), "hex:…"',

@@ -104,7 +104,7 @@ class Policy:
     nonce: bytes | NoNonce
     public_key: bytes | None  # SubjectPublicKeyInfo that must be bound; None where no channel is to be bound
     max_age: timedelta
-    clock_drift: timedelta = timedelta(minutes=1)  # how far the judging clock may be behind the hypervisor's
+    clock_drift: timedelta = timedelta(0)  # how far the judging clock may be behind the hypervisor's
     insecure_allow_debug: bool = False
     unknown_fields: UnknownFields = "refuse"
     user_data: UserDataRule | None = None  # None where nothing is demanded of it
@@ -253,7 +253,8 @@ def _age(document: Document, policy: Policy, at: datetime, trace: Trace) -> None
             "document.too_old", f"{int(age.total_seconds())} s, at most {int(policy.max_age.total_seconds())} s"
         )
     trace.passes("document.too_old")
-    if -age > policy.clock_drift:
+    # Documents tell milliseconds, certificates and most callers seconds: a stated second is the whole of it.
+    if document.timestamp.replace(microsecond=0) - at > policy.clock_drift:
         raise Stale("document.from_future", f"{int(-age.total_seconds())} s ahead")
     trace.passes("document.from_future")
 

@@ -84,6 +84,16 @@ def test_authentic_documents_are_accepted_at_their_time_only(files: Files, entry
     assert found[2]["accepted"] is False
 
 
+def test_a_second_before_its_certificate_begins_a_document_is_refused(files: Files) -> None:
+    """Lines name no drift, so that there is none: a document's second is the first at which it holds."""
+    draft = files.platform.draft(nonce=NONCE)
+    draft.path["leaf"].not_before = files.platform.at
+    draft.fields["timestamp"] += 999
+    late = line(files, document=str(files.write("late.bin", draft.sign())))
+    found = judged(files, late, {**late, "at": "2026-07-01T11:59:59Z"}, {**late, "at": "9999-12-31T23:59:59Z"})
+    assert [verdict["code"] for verdict in found] == [None, "path.not_yet_valid", "path.expired"]
+
+
 WRONG_LINES: list[tuple[str, dict[str, Any]]] = [
     ("batch.fields", {"document": "/nowhere/at/all"}),
     ("batch.fields", {"document": "/dev/zero"}),

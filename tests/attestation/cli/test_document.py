@@ -186,13 +186,13 @@ def test_a_demanded_pcr_narrows_every_release(files: Files) -> None:
 
 def test_a_release_is_accepted_in_its_window_only(files: Files) -> None:
     """An old release matches until its end and is refused by name after it, with its own code."""
-    old = release("0.9.0", not_after="2026-07-01T12:00:00Z")
+    old = release("0.9.0", not_after="2026-07-01T12:00:01Z")
     new = release("1.0.0", {**dict.fromkeys((0, 1, 2), b"*" * 48)}, not_before="2026-06-01T00:00:00Z")
     path = files.write("window.toml", policy(old, new))
-    assert files.verify("--at", "2026-07-01T11:59:59Z", "--nonce", NONCE.hex(), policy=path).code == 0
-    done = files.honest("--json", policy=path).json()
+    assert files.honest(policy=path).code == 0
+    done = files.verify("--json", "--at", "2026-07-01T12:00:01Z", "--nonce", NONCE.hex(), policy=path).json()
     assert (done["code"], done["accepted"]) == ("document.release_window", False)
-    assert "0.9.0: until 2026-07-01 12:00:00Z" in done["message"]
+    assert "0.9.0: until 2026-07-01 12:00:01Z" in done["message"]
 
 
 def test_a_host_document_needs_a_policy_for_hosts(files: Files) -> None:

@@ -124,9 +124,14 @@ def test_unknown_fields_are_a_switch_of_the_policy() -> None:
     document = made.sign()
     assert code_of(document) == "document.fields"
     lax = replace(POLICY, unknown_fields="ignore")
-    attestation = verify(document, root=PLATFORM.root(), policy=lax, at=NOW)
+    trace = Trace()
+    attestation = verify(document, root=PLATFORM.root(), policy=lax, at=NOW, trace=trace)
     assert attestation.unknown_fields == ("7", "future")
-    assert verify(draft().sign(), root=PLATFORM.root(), policy=lax, at=NOW).unknown_fields == ()
+    (check,) = (check for check in trace.checks(rules("enclave")) if check.code == "document.fields")
+    assert (check.state, "2 unknown" in check.detail) == (State.NOT_DEMANDED, True)
+    trace = Trace()
+    assert verify(draft().sign(), root=PLATFORM.root(), policy=lax, at=NOW, trace=trace).unknown_fields == ()
+    assert "document.fields" in trace.passed
     made.fields["nitrotpm_pcrs"] = dict(PCRS)
     assert code_of(made.sign(), unknown_fields="ignore") == "document.fields"
     del made.fields["nitrotpm_pcrs"], made.fields["user_data"]

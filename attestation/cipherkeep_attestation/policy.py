@@ -26,7 +26,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -45,7 +45,8 @@ MOST_RELEASES = 128
 SIGNATURE_LIMIT = 256  # bytes of a detached signature; it has 71
 PURPOSE = b"cipherkeep policy v1"  # signed with the file, so that no other signature of the key stands for one
 
-_LONGEST = timedelta(days=366)
+_OLDEST = timedelta(days=366)
+_MOST_DRIFT = timedelta(hours=1)  # beyond it a clock is wrong, not behind
 _IMAGE = ("pcr0", "pcr1", "pcr2")
 _PCR = re.compile(r"pcr(?:[0-9]|[12][0-9]|3[01])")
 _PCR_VALUE = re.compile(r"[0-9a-fA-F]{96}")
@@ -59,7 +60,7 @@ RELEASE_OPTIONAL = frozenset(("configuration", "not_before", "not_after"))
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One release: its measurements (48 bytes each), the configuration that PCR16 stands for, and its window."""
+    """One release: its measurements (48 bytes each), the configuration that PCR16 stands for, and its window (UTC)."""
 
     version: str
     pcrs: Mapping[int, bytes]
@@ -144,8 +145,8 @@ def read_policy(data: bytes) -> PolicyFile:
     return PolicyFile(
         kind=kind,
         releases=_releases(found["release"], kind, allow_debug),
-        max_age=_seconds(found, "max_age_seconds", 1),
-        clock_drift=_seconds({"clock_drift_seconds": 60} | found, "clock_drift_seconds", 0),
+        max_age=_seconds(found, "max_age_seconds", 1, _OLDEST),
+        clock_drift=_seconds({"clock_drift_seconds": 0} | found, "clock_drift_seconds", 0, _MOST_DRIFT),
         nonce_demanded=_choice(found, "nonce", ("demanded", "insecure_any")) == "demanded",
         unknown_fields=cast(
             UnknownFields,
@@ -172,9 +173,8 @@ def _choice(found: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> st
     return value
 
 
-def _seconds(found: Mapping[str, Any], name: str, least: int) -> timedelta:
-    value = found[name]
-    most = int(_LONGEST.total_seconds())
+def _seconds(found: Mapping[str, Any], name: str, least: int, longest: timedelta) -> timedelta:
+    value, most = found[name], int(longest.total_seconds())
     if type(value) is not int or not least <= value <= most:
         raise Malformed("policy.value", f"{name} is an integer from {least} to {most}")
     return timedelta(seconds=value)
@@ -231,7 +231,10 @@ def _time(entry: Mapping[str, Any], name: str, version: str) -> datetime | None:
         return None
     if type(value) is not datetime or value.utcoffset() is None:
         raise Malformed("policy.window", f"release {version}: {name} is a time with its zone")
-    return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:  # the zone leads out of the years 1 to 9999
+        raise Malformed("policy.window", f"release {version}: {name} is in no year from 1 to 9999") from None
 
 
 # --- user data ---

@@ -70,6 +70,7 @@ def test_a_policy_means_what_it_says() -> None:
     with pytest.raises(ValueError, match="nonce"):
         found.policy(nonce=None)
     archived = read_policy(policy(nonce='"insecure_any"').encode())
+    assert archived.clock_drift == timedelta(0)
     assert archived.policy(nonce=None).nonce is NO_NONCE
 
 
@@ -106,6 +107,7 @@ WRONG: list[tuple[str, str]] = [
     ("policy.value", policy(max_age_seconds="true")),
     ("policy.value", policy(max_age_seconds="31622401")),
     ("policy.value", policy(clock_drift_seconds="-1")),
+    ("policy.value", policy(clock_drift_seconds="3601")),
     ("policy.value", policy(unknown_fields='"skip"')),
     ("policy.value", policy(user_data='"none"')),
     ("policy.value", policy(user_data='"hex:"')),
@@ -136,6 +138,8 @@ WRONG: list[tuple[str, str]] = [
     ("policy.window", policy(release(not_after="2027-01-01T00:00:00"))),
     ("policy.window", policy(release(not_after="2027-01-01"))),
     ("policy.window", policy(release(not_before="2027-01-01T00:00:00Z", not_after="2027-01-01T00:00:00Z"))),
+    ("policy.window", policy(release(not_after="0001-01-01T00:00:00+01:00"))),
+    ("policy.window", policy(release(not_before="9999-12-31T23:59:59-01:00"))),
     ("policy.duplicate_release", policy(release("1"), release("1", FULL))),
 ]
 

@@ -55,6 +55,10 @@ class Timestamp:
         since = at - datetime(1970, 1, 1, tzinfo=UTC)
         return cls(since.days * 86_400 + since.seconds, since.microseconds * 1000)
 
+    def after(self, other: Timestamp) -> int:
+        """How many nanoseconds later than `other` this is; an integer, which ends at no year."""
+        return (self.seconds - other.seconds) * 1_000_000_000 + self.nanos - other.nanos
+
     @property
     def datetime(self) -> datetime:
         """The same time, cut to microseconds."""
@@ -69,6 +73,11 @@ class Timestamp:
         """Read google.protobuf.Timestamp."""
         found = protobuf.decode(data, {1: Kind.VARINT, 2: Kind.VARINT})
         return cls(protobuf.signed(found, 1), protobuf.signed(found, 2))
+
+
+def nanoseconds(duration: timedelta) -> int:
+    """A duration in the unit of `Timestamp.after`."""
+    return duration // timedelta(microseconds=1) * 1000
 
 
 ZERO_TIME = Timestamp(-62_135_596_800)  # the start of year 1: what an absent signature carries

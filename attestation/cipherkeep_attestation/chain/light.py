@@ -34,6 +34,7 @@ from cipherkeep_attestation.chain.header import (
     LightBlock,
     Timestamp,
     ValidatorSet,
+    nanoseconds,
     vote_sign_bytes,
 )
 from cipherkeep_attestation.errors import Malformed, Refused, Stale, Untrusted
@@ -282,11 +283,11 @@ class LightClient:
         return voted(block, self._validators) * 3 > self._validators.power * 2
 
     def _check_future(self, header: Header, now: datetime) -> None:
-        if header.time > Timestamp.of(now + self._clock_drift):
+        if header.time.after(Timestamp.of(now)) > nanoseconds(self._clock_drift):
             raise Stale("lightclient.time_future", f"{header.time.datetime.isoformat()} at {now.isoformat()}")
 
     def _check_period(self, header: Header, now: datetime) -> None:
-        if header.time.datetime + self._trusting_period <= now:
+        if Timestamp.of(now).after(header.time) >= nanoseconds(self._trusting_period):
             raise Stale("lightclient.trust_expired", f"{header.time.datetime.isoformat()} at {now.isoformat()}")
 
     # --- what is held ---

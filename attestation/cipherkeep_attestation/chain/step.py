@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from cipherkeep_attestation.chain.header import Commit, Header, LightBlock, Timestamp, ValidatorSet
+from cipherkeep_attestation.chain.header import Commit, Header, LightBlock, Timestamp, ValidatorSet, nanoseconds
 from cipherkeep_attestation.chain.light import check_commit, voted
 from cipherkeep_attestation.errors import Refused, Stale, Untrusted
 
@@ -34,9 +34,9 @@ def judge_step(
     if header.time <= trusted.time:
         raise Untrusted("lightclient.time_order")
     at = Timestamp.of(now)
-    if _later(header.time, at, clock_drift):
+    if header.time.after(at) > nanoseconds(clock_drift):
         raise Stale("lightclient.time_future", f"{header.time.datetime.isoformat()} at {now.isoformat()}")
-    if not _later(trusted.time, at, -trusting_period):
+    if at.after(trusted.time) >= nanoseconds(trusting_period):
         raise Stale("lightclient.trust_expired", f"{trusted.time.datetime.isoformat()} at {now.isoformat()}")
     if next_validators.hash() != trusted.next_validators_hash:
         raise Untrusted("lightclient.next_validators_hash", "the set beside the trusted header")
@@ -49,11 +49,6 @@ def judge_step(
     if adjacent and header.last_block_id.hash != trusted.hash():
         raise Untrusted("lightclient.parent", f"height {header.height}")
     return digest
-
-
-def _later(time: Timestamp, at: Timestamp, by: timedelta) -> bool:
-    """Whether `time` is more than `by` (whole seconds) after `at`; in integers, which end at no year."""
-    return (time.seconds - at.seconds - by.days * 86_400 - by.seconds, time.nanos) > (0, at.nanos)
 
 
 def check_named(header: Header, commit: Commit) -> None:

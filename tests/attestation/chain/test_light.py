@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -370,6 +370,23 @@ def test_trust_expires(chain: SimulatedChain) -> None:
     with pytest.raises(Stale) as refused:
         fresh.anchor(chain.light_block(1), now=late)
     assert refused.value.code == "lightclient.trust_expired"
+
+
+@pytest.mark.parametrize("drift", [DRIFT, timedelta(days=999_999)], ids=str)
+def test_times_at_either_end_are_judged_like_any_other(chain: SimulatedChain, drift: timedelta) -> None:
+    """No sum of a stated time with a period or a drift leaves the years that a time can name."""
+    last, first = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)
+    client = LightClient(chain.root(), trusting_period=PERIOD, clock_drift=drift)
+    with pytest.raises(Stale) as refused:
+        client.anchor(chain.light_block(1), now=last)
+    assert refused.value.code == "lightclient.trust_expired"
+    if drift == DRIFT:
+        with pytest.raises(Stale) as refused:
+            client.anchor(chain.light_block(1), now=first)
+        assert refused.value.code == "lightclient.time_future"
+    patient = LightClient(chain.root(), trusting_period=timedelta(days=9_999_999), clock_drift=drift)
+    patient.anchor(chain.light_block(1), now=last)
+    assert patient.step(chain.light_block(2), now=last).height == 2
 
 
 def test_a_large_block_is_not_read() -> None:

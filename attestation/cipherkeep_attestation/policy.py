@@ -23,7 +23,6 @@ signature is a detached COSE_Sign1 (EdDSA) beside it, over its bytes as they are
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,7 @@ from typing import Any, cast
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from cipherkeep_attestation import cbor, cose
+from cipherkeep_attestation import cbor, cose, strict_toml
 from cipherkeep_attestation.eif import CONFIGURATION_PCR, ZERO_PCR, configuration_pcr
 from cipherkeep_attestation.errors import Malformed, Refused, Untrusted
 from cipherkeep_attestation.handshake_messages import LABEL, NONCE_BYTES, SESSION_BYTES, VERSION
@@ -124,16 +123,14 @@ def read_policy(data: bytes) -> PolicyFile:
     if len(data) > LIMIT:
         raise Malformed("policy.size", f"{len(data)} bytes, at most {LIMIT}")
     try:
-        found = tomllib.loads(data.decode())
-    except RecursionError:
-        raise Malformed("policy.encoding", "nested too deeply") from None
+        found = strict_toml.loads(data)
     except ValueError as error:  # UTF-8, TOML, and numbers that Python refuses to read
         raise Malformed("policy.encoding", str(error)[:200]) from None
     if found.get("release", []) == []:
         raise Malformed("policy.no_measurements")
     _keys(found, REQUIRED, OPTIONAL, "the policy")
     if type(found["format"]) is not int or found["format"] != 1:
-        raise Malformed("policy.format", repr(found["format"])[:40])
+        raise Malformed("policy.format", "format is 1")
     kind = cast(Kind, _choice(found, "kind", ("enclave", "host")))
     allow_debug = found.get("insecure_allow_debug", False)
     if type(allow_debug) is not bool:

@@ -19,13 +19,12 @@ name that is not known is an error: a misspelt demand would be no demand.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from cipherkeep_attestation import cbor
+from cipherkeep_attestation import cbor, strict_toml
 from cipherkeep_attestation.chain.light import LightRoot
 from cipherkeep_attestation.errors import Malformed
 from cipherkeep_attestation.statements.configuration import Genesis
@@ -92,8 +91,8 @@ def read_toml(data: bytes) -> TrustFile:
     if len(data) > LIMIT:
         raise Malformed("trust.form", f"{len(data)} bytes, at most {LIMIT}")
     try:
-        found = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
+        found = strict_toml.loads(data)
+    except ValueError as error:
         raise Malformed("trust.form", str(error)[:200]) from None
     return read_trust(found)
 

@@ -20,6 +20,7 @@ import pytest
 from cipherkeep_attestation import errors
 from cipherkeep_attestation.eif import measure
 from cipherkeep_attestation.eif.image import RULES, Image, read_image
+from cipherkeep_attestation.eif.signature import judge_signature
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.trace import State, Trace
 from cryptography import x509
@@ -242,14 +243,30 @@ def test_a_signature_moved_to_another_image_is_refused() -> None:
         CERTIFICATE[:-30],
         CERTIFICATE.replace(b"M", b"!", 1),
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
+        CERTIFICATE.replace(b"-----\n", b"-----", 1),
+        CERTIFICATE + b"comment\n",
+        CERTIFICATE.replace(b"-----BEGIN", b"-----END", 1),
     ],
-    ids=["two", "comment", "cut", "not-base64", "not-der"],
+    ids=["two", "comment", "cut", "not-base64", "not-der", "empty", "one-line", "comment-after", "two-ends"],
 )
 def test_a_signing_certificate_is_one_certificate_in_pem(pem: bytes) -> None:
     """With two, one reader would measure the first and another the last."""
     draft = ImageDraft()
     draft.sections.append((SIGNATURE, signature_section(KEY, pem, pcr0=PCR0)))
     assert code_of(draft.build()) == "eif.signature_certificate"
+
+
+@pytest.mark.parametrize("filler", [b"\n", b"A", b"-----BEGIN CERTIFICATE-----\n", b"\n-----END CERTIFICATE-----"])
+def test_a_long_certificate_text_is_looked_at_once(filler: bytes) -> None:
+    """Whatever fills a section, where the text begins or ends is sought in one pass."""
+    pem = CERTIFICATE[:28] + (filler * 32_000)[:32_000]
+    section = signature_section(KEY, pem, pcr0=PCR0)
+    began = time.process_time()
+    with pytest.raises(EvidenceError) as refusal:
+        judge_signature(section, pcr0=PCR0)
+    assert refusal.value.code == "eif.signature_certificate"
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("key", [rsa.generate_private_key(65537, 2048), ed25519.Ed25519PrivateKey.generate()], ids=type)

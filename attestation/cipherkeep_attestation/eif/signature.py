@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,7 +28,7 @@ LIMIT = 64 * 1024  # bytes of the section: certificate and signature take two by
 _LIMITS = cbor.Limits(size=LIMIT, depth=3, items=LIMIT // 2)
 _COSE_LIMITS = cbor.Limits(size=4096, depth=2, items=16)
 _PAYLOAD_LIMITS = cbor.Limits(size=1024, depth=2, items=64)
-_PEM = re.compile(rb"\s*-----BEGIN CERTIFICATE-----\s+([A-Za-z0-9+/=\s]{1,8192}?)-----END CERTIFICATE-----\s*")
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
 # By the protected header: name, curve, hash, bytes of r and of s (RFC 9053 §2.1).
 _ALGORITHMS: dict[bytes, tuple[str, type[ec.EllipticCurve], hashes.HashAlgorithm, int]] = {
@@ -91,11 +90,12 @@ def _octets(value: object) -> bytes:
 
 
 def _certificate(pem: bytes) -> Certificate:
-    match = _PEM.fullmatch(pem)
-    if match is None:
+    before, _, rest = pem.partition(_BEGIN)
+    text, end, after = rest.partition(_END)
+    if not end or before.strip() or after.strip() or not text[:1].isspace():
         raise Malformed("eif.signature_certificate", "not exactly one certificate in PEM")
     try:
-        der = base64.b64decode(b"".join(match[1].split()), validate=True)
+        der = base64.b64decode(b"".join(text.split()), validate=True)
     except binascii.Error:
         raise Malformed("eif.signature_certificate", "not base64") from None
     try:

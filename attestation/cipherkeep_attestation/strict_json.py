@@ -1,4 +1,4 @@
-"""The only place that reads JSON of others: no name twice, no NaN or infinity, and a bound on nesting.
+"""The only place that reads JSON of others: no name twice, every number finite, and a bound on nesting.
 
 Nesting is bounded before the parser runs: the parser of the standard library recurses in C, and where somebody raised
 the interpreter's recursion limit, a few thousand brackets overrun the stack and kill the process.
@@ -7,6 +7,7 @@ the interpreter's recursion limit, a few thousand brackets overrun the stack and
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -22,7 +23,7 @@ _NO_BRACKETS = bytes(set(range(256)) - set(_OPEN + _CLOSE))
 def loads(data: bytes, *, depth: int = DEPTH) -> Any:
     """The value. ValueError says what is wrong; the size is the caller's to bound."""
     check_depth(data, depth)
-    return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+    return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
 
 
 def check_depth(data: bytes, most: int = DEPTH) -> None:
@@ -46,3 +47,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number")
+
+
+def _finite(text: str) -> float:
+    """JSON writes numbers that no float holds; whoever read them as infinity could not write them again."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number too large")
+    return value

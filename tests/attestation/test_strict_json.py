@@ -26,10 +26,22 @@ def test_ordinary_json_is_read_as_by_everyone(value: object) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b'{"a": 1, "a": 2}', b'{"x": {"a": 1, "a": 1}}', b"NaN", b"[-Infinity]", b"", b"{", b'"open', b"\xff", b"1 2"],
+    [
+        b'{"a": 1, "a": 2}',
+        b'{"x": {"a": 1, "a": 1}}',
+        b"NaN",
+        b"[-Infinity]",
+        b"1e999",
+        b"[-1.5E+400]",
+        b"",
+        b"{",
+        b'"open',
+        b"\xff",
+        b"1 2",
+    ],
 )
 def test_loose_json_is_refused(data: bytes) -> None:
-    """Neither repeated names, nor constants that JSON lacks, nor halves."""
+    """Neither repeated names, nor constants that JSON lacks, nor halves; nor numbers beyond every float."""
     with pytest.raises(ValueError):
         strict_json.loads(data)
 

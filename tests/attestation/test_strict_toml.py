@@ -17,7 +17,19 @@ from cipherkeep_attestation.receipts.trust import read_toml
 from hypothesis import given
 from hypothesis import strategies as st
 
-PIECES = [*"a1.=,[]{}# \n\t\\\"'", "\r\n", "''", '""', '"""', "'''", "[[a]]", "a = ", "1.5", "2026-07-01T12:00:00.5Z", "\\u0041"]
+PIECES = [
+    *"a1.=,[]{}# \n\t\\\"'",
+    "\r\n",
+    "''",
+    '""',
+    '"""',
+    "'''",
+    "[[a]]",
+    "a = ",
+    "1.5",
+    "2026-07-01T12:00:00.5Z",
+    "\\u0041",
+]
 HOSTILE = {
     "dotted": ".".join("a" * 60_000) + "=1",
     "spaced": " . ".join("a" * 30_000) + "=1",
@@ -54,7 +66,7 @@ def test_hostile_files_cost_little(read: object, limit: int, name: str) -> None:
     ("fine", "beyond"),
     [
         ("a.b.c.d = 1", "a.b.c.d.e = 1"),
-        ("[a.'b.b'.c.\"d\\\".\"]", "[a.'b.b'.c.\"d\\\".\".e]"),
+        ('[a.\'b.b\'.c."d\\"."]', '[a.\'b.b\'.c."d\\".".e]'),
         ("x = [[[[[[[[1.5, 2.5]]]]]]]]", "x = [[[[[[[[[]]]]]]]]]"),
         ("[[a]]\n" * 512, "[[a]]\n" * 512 + "x = []"),
         ("x = '[[[[[[[[[.....' # [[[[[[[[[......", "x = '' # [\ny = [[[[[[[[[]]]]]]]]]"),

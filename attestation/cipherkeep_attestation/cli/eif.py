@@ -11,7 +11,7 @@ from typing import Any
 from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, open_file, strict_json
 from cipherkeep_attestation.cli.output import Section, Verdict, show
 from cipherkeep_attestation.eif import ZERO_PCR
-from cipherkeep_attestation.eif.image import RULES, Image, SectionType, read_image
+from cipherkeep_attestation.eif.image import CMDLINE_READ, RULES, Image, SectionType, read_image
 from cipherkeep_attestation.errors import EvidenceError, Malformed, Refused
 from cipherkeep_attestation.trace import Check, State, Trace
 
@@ -155,6 +155,11 @@ def warnings(image: Image) -> list[str]:
         found.append(f"the kernel ends with text, which may have been the beginning of a command line: {tail}")
     if not re.fullmatch(rb"[\x20-\x7e]*", image.cmdline):
         found.append("the command line holds bytes that are not printable ASCII")
+    if len(image.cmdline) > CMDLINE_READ:
+        found.append(
+            f"the command line has {len(image.cmdline)} bytes, of which Linux reads {CMDLINE_READ}: "
+            "the rest is measured and without effect"
+        )
     if sum(section.type is SectionType.RAMDISK for section in image.sections) > 2:
         found.append("nothing measures where the second ramdisk ends and the third begins")
     if image.signature is None:

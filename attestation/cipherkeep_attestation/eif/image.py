@@ -28,7 +28,8 @@ from cipherkeep_attestation.trace import Trace
 
 GIB = 1 << 30
 LIMIT = 64 * GIB  # bytes of an image; an enclave needs four times as much memory
-CMDLINE_LIMIT = 4096  # bytes; Linux reads 2048 of them
+CMDLINE_LIMIT = 4096  # bytes
+CMDLINE_READ = 2047  # bytes of it that Linux keeps (COMMAND_LINE_SIZE is 2048 on x86 and arm64, with a zero at the end)
 METADATA_LIMIT = 256 * 1024  # bytes
 VERSION = 4
 MOST_SECTIONS = 32

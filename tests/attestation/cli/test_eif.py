@@ -58,6 +58,15 @@ def test_measure_warns_of_what_no_pcr_covers(tmp_path: Path) -> None:
         assert said in third
 
 
+@pytest.mark.parametrize(("length", "warned"), [(2047, False), (2048, True), (4096, True)])
+def test_measure_warns_of_a_command_line_that_linux_cuts(tmp_path: Path, length: int, warned: bool) -> None:
+    """What stands behind its 2,047th byte is measured and never read."""
+    draft = ImageDraft()
+    draft.sections[1] = (CMDLINE, b"a" * length)
+    done = audit("eif", "measure", written(tmp_path, "long.eif", draft))
+    assert any("Linux reads 2047" in line for line in done.lines() if line.startswith("warning")) is warned
+
+
 def test_a_hostile_image_is_refused_with_a_reason(tmp_path: Path) -> None:
     """One rule failed, none after it was judged, no measurement is shown."""
     done = audit("eif", "measure", written(tmp_path, "a.eif", ImageDraft(sizes={0: 2**63})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -61,6 +62,27 @@ def test_other_encodings_are_refused(data: str, code: str) -> None:
     with pytest.raises(EvidenceError) as refused:
         protobuf.decode(bytes.fromhex(data), KINDS)
     assert refused.value.code == code
+
+
+def test_a_chain_id_is_text() -> None:
+    """A name that is not UTF-8 is no name, whoever signed it."""
+    chain = SimulatedChain(1)
+    name = chain.drafts[0].header["chain_id"].encode()
+    for wrong in (b"\xff" * len(name), b"\xed\xa0\x80".ljust(len(name), b"x")):
+        with pytest.raises(EvidenceError) as refused:
+            LightBlock.decode(chain.encoded(1).replace(name, wrong))
+        assert refused.value.code == "protobuf.text"
+
+
+@pytest.mark.parametrize("version", [-1, 1 << 64])
+def test_an_application_version_has_64_bits(version: int) -> None:
+    """Whoever makes a header has the bound that the encoding has."""
+    header = SimulatedChain(1).light_block(1).header
+    for edge in (0, (1 << 64) - 1):
+        assert replace(header, app_version=edge).hash()
+    with pytest.raises(EvidenceError) as refused:
+        replace(header, app_version=version)
+    assert refused.value.code == "lightclient.app_version"
 
 
 @settings(max_examples=400)

@@ -66,7 +66,7 @@ def _reason(error: Exception) -> str:
 
 def hex_bytes(text: str, what: str, *, length: int | None = None, most: int = 1 << 20) -> bytes:
     """Bytes of an even number of hexadecimal digits, nothing else. UsageError naming `what` otherwise."""
-    if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*", text):
+    if not re.fullmatch(r"(?:[0-9a-fA-F]{2})*+", text):  # possessive: otherwise every pair of digits is remembered
         raise UsageError(f"{what}: not hexadecimal")
     found = bytes.fromhex(text)
     if length is not None and len(found) != length:

@@ -137,7 +137,7 @@ def _proof(data: bytes) -> bytes:
     if not data or data[0] < 0x20 or data[0] >= 0x80:
         return data
     try:
-        if re.fullmatch(rb"(?:[0-9a-fA-F]{2})+", text):
+        if re.fullmatch(rb"(?:[0-9a-fA-F]{2})++", text):
             return bytes.fromhex(text.decode())
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -30,7 +30,7 @@ from cipherkeep_attestation.errors import Malformed
 from cipherkeep_attestation.statements.configuration import Genesis
 
 LIMIT = 1 << 18  # bytes
-_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})++")  # possessive: otherwise every pair of digits is remembered
 _PERIOD = timedelta(days=3650)  # safety comes from two thirds of both sets, as in the enclave's own light client
 _DRIFT = timedelta(seconds=60)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cipherkeep_attestation.chain import ics23
 from cipherkeep_attestation.cli import proof as command
 from cipherkeep_attestation.cli.main import main
 from cipherkeep_attestation.cli.output import run_batch
@@ -46,6 +48,21 @@ def test_the_references_proofs_are_accepted_under_their_own_specification_only(t
     assert [verdict["id"] for verdict in verdicts] == [path.stem for _, path in VECTORS]
     verdicts = judged(tmp_path, *(line(OTHER[spec], path) for spec, path in VECTORS))
     assert not any(verdict["accepted"] for verdict in verdicts)
+
+
+def test_the_longest_proof_costs_little_memory(tmp_path: Path) -> None:
+    """A line full of hexadecimal digits, and a file of them, are read in a few times their length."""
+    text = "0a" * ics23.MAX_PROOF
+    path = tmp_path / "proof.hex"
+    path.write_text(text)
+    row = {"id": 1, "spec": "tendermint", "root": "00" * 32, "key": "00", "value": "00", "proof": text}
+    tracemalloc.start()
+    (verdict,) = judged(tmp_path, row)
+    code = main(["proof", "verify", str(path), "--app-hash", "00" * 32, "--key", "00", "--value", "00"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (verdict["accepted"], code) == (False, 1)
+    assert peak < 20 << 20
 
 
 @pytest.mark.parametrize("change", ["root", "key", "value", "claim", "proof"])

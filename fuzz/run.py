@@ -36,7 +36,6 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ciph
 FOUND = ROOT / "fuzz" / "found"
 SLOW = 1.0  # seconds of processor time for one input
 GROWTH = 50 << 10  # KiB that one input may add to the peak of resident memory
-LONGEST = 16 << 10  # bytes of an input: the largest honest message has under 6 KiB
 GRACE = 60  # seconds beyond its time after which a target is stopped
 
 
@@ -95,7 +94,7 @@ def fuzz(name: str, target: Target, corpus: Path, findings: Path, seconds: int) 
             print(f"stat::number_of_executed_units: {len(list(known.iterdir()))}", file=sys.stderr)
             return
         # libFuzzer stops in the first second beyond its time.
-        flags = [f"-max_total_time={max(seconds - 1, 1)}", f"-max_len={LONGEST}"]
+        flags = [f"-max_total_time={max(seconds - 1, 1)}", f"-max_len={target.longest}"]
         flags += [f"-artifact_prefix={findings}/{name}-", "-timeout=30", "-rss_limit_mb=2048"]
         flags += ["-print_final_stats=1", "-len_control=0"]
         atheris.Setup(["fuzz", *flags, str(corpus), str(known)], run)
@@ -144,7 +143,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("target", nargs="*", help="all of them if none is named")
     options = parser.parse_args(arguments)
     # Coverage is counted in what is imported here for the first time; atheris names every module as it goes.
-    packages = ["cipherkeep_attestation", "cipherkeep_wire.transport", "cipherkeep_enclave.vault"]
+    packages = [
+        "cipherkeep_attestation",
+        "cipherkeep_wire.transport",
+        "cipherkeep_wire.channel",
+        "cipherkeep_enclave.vault",
+    ]
     with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=packages):
         from fuzz.targets import TARGETS
     unknown = [name for name in options.target if name not in TARGETS]

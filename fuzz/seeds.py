@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
+import tomllib
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -29,6 +31,7 @@ from cipherkeep_attestation.statements.transaction import Message, Transaction
 from cipherkeep_enclave.vault.aws_signature import Credentials
 from cipherkeep_enclave.vault.records import KeyRecord, Root
 from cipherkeep_host.emulated import aws_cms
+from cipherkeep_wire.channel import exchange
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.simulators import eif, rpc_json
@@ -121,6 +124,22 @@ def image_signatures() -> list[bytes]:
     return [eif.signature_section(key("release"), eif.signer(key("release")), pcr0=bytes(48))]
 
 
+def image_metadata() -> list[bytes]:
+    return [eif.METADATA_JSON, b'{"a": 1.5e10, "b": [null, true, -0.1E-9]}']
+
+
+def image_certificates() -> list[bytes]:
+    """The text of one that signs an image, and one that never ends."""
+    text = eif.signer(key("release"))
+    return [text, text[:28] + b"\n" * 30_000]
+
+
+def roots() -> list[bytes]:
+    """A root in both forms."""
+    der = platform().root().certificate_der
+    return [der, ssl.DER_cert_to_PEM_cert(der).encode()]
+
+
 # --- chain ---
 
 
@@ -147,9 +166,37 @@ def proofs() -> list[bytes]:
     return [*own, *(bytes.fromhex(text) for text in found)]
 
 
+def all_proofs() -> list[bytes]:
+    """Those, and the absence of a key between the two largest values."""
+    large = Tree({number.to_bytes(8, "big"): bytes(1 << 17) for number in (1, 3)})
+    return [*proofs(), large.prove_absent((2).to_bytes(8, "big"))]
+
+
 def block_json() -> list[bytes]:
     """A light block as a node's JSON has it."""
     return [rpc_json.dumps(rpc_json.light_block(chain().drafts[height])).encode() for height in (0, 3)]
+
+
+def block_files() -> list[bytes]:
+    """What a walk reads: a node's two answers for each of two heights, and a block in one file."""
+    answers = [
+        rpc_json.dumps(answer(chain().drafts[height])).encode()
+        for height in (0, 1)
+        for answer in (rpc_json.commit_answer, rpc_json.validators_answer)
+    ]
+    return [b"\0".join(answers), b"\0".join([*answers[:2], block_json()[1]])]
+
+
+def document_lines() -> list[bytes]:
+    """Lines of `document verify --batch`: authentic documents under AWS's root."""
+    made = []
+    for entry in json.loads((VECTORS / "nitro" / "index.json").read_text())[:3]:
+        path, image = VECTORS / "nitro" / entry["file"], {str(index): "00" * 48 for index in (0, 1, 2)}
+        for judged in ({"insecure_any_measurement": True, "allow_debug": True}, {"measurements": [image, image]}):
+            policy = {**judged, "max_age_seconds": 60, "nonce": None}
+            line = {"document": str(path), "root": "aws", "at": entry["timestamp"], "policy": policy}
+            made.append(json.dumps(line).encode())
+    return made
 
 
 def chain_lines() -> list[bytes]:
@@ -301,6 +348,17 @@ def receipts() -> list[bytes]:
 def trust_files() -> list[bytes]:
     root = party().configuration.root
     return [trust.write_toml(root, "fhevm", GOVERNANCE.genesis, enclave_root="aws", comment="ours").encode()]
+
+
+def trust_json() -> list[bytes]:
+    return [json.dumps(tomllib.loads(text.decode())).encode() for text in trust_files()]
+
+
+# --- what peers of a channel send ---
+
+
+def refusal_frames() -> list[bytes]:
+    return [*map(exchange.refusal_frame, ("channel.busy", "document.nonce")), *handshake()]
 
 
 # --- what the enclave reads ---

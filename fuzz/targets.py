@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cache, partial
 from typing import Any
@@ -22,16 +25,20 @@ from cipherkeep_attestation.chain.header import LightBlock
 from cipherkeep_attestation.chain.protobuf import Kind
 from cipherkeep_attestation.chain.state import StateProof, verify_absent, verify_present
 from cipherkeep_attestation.cli import chain as chain_command
+from cipherkeep_attestation.cli import document_batch
+from cipherkeep_attestation.cli import eif as image_command
 from cipherkeep_attestation.cli import proof as proof_command
 from cipherkeep_attestation.cli.inputs import UsageError
-from cipherkeep_attestation.eif.image import read_image
-from cipherkeep_attestation.eif.signature import judge_signature
+from cipherkeep_attestation.cli.roots import trust_root
+from cipherkeep_attestation.eif import signature
+from cipherkeep_attestation.eif.image import METADATA_LIMIT, Image, read_image
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.handshake import Initiator, Responder
 from cipherkeep_attestation.nitro.certificate import read_certificate
 from cipherkeep_attestation.nitro.document import decode as decode_document
 from cipherkeep_attestation.nitro.verify import NO_NONCE, InsecureAnyMeasurement, Policy, aws_root, verify
-from cipherkeep_attestation.policy import read_policy
+from cipherkeep_attestation.policy import LIMIT as POLICY_LIMIT
+from cipherkeep_attestation.policy import read_policy, sign, verify_signature
 from cipherkeep_attestation.receipts import trust
 from cipherkeep_attestation.receipts.receipt import Receipt
 from cipherkeep_attestation.statements import answer, governance, layout, registration, request
@@ -41,6 +48,7 @@ from cipherkeep_attestation.statements.transaction import Transaction
 from cipherkeep_enclave.vault.aws_recipient import open_envelope
 from cipherkeep_enclave.vault.aws_signature import Credentials
 from cipherkeep_enclave.vault.records import KeyRecord, Root
+from cipherkeep_wire.channel import exchange
 from cipherkeep_wire.errors import ServiceError
 from cipherkeep_wire.transport import TransportError, read_frame
 
@@ -48,18 +56,24 @@ import tfhers
 from fuzz import seeds
 from tests.simulators.governance import public
 
+LINE = (EvidenceError, UsageError)
+
 
 class FindingError(Exception):
     """A property does not hold for these bytes."""
 
 
+KIB = 1 << 10
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parser under fuzzing."""
+    """A parser under fuzzing. `longest`: bytes of an input, as many as the parser takes where it takes more."""
 
     run: Callable[[bytes], object]
     seeds: Callable[[], list[bytes]]
     refusals: tuple[type[Exception], ...] = (EvidenceError,)
+    longest: int = 16 * KIB  # the largest honest message of most kinds has under 6 KiB
 
 
 def one_encoding(read: Callable[[bytes], Any], write: Callable[[Any], bytes]) -> Callable[[bytes], None]:
@@ -203,7 +217,7 @@ def image(data: bytes) -> None:
 
 
 def image_signature(data: bytes) -> None:
-    judge_signature(data, pcr0=bytes(48))
+    signature.judge_signature(data, pcr0=bytes(48))
 
 
 # --- chain ---
@@ -225,7 +239,7 @@ def state_proof(data: bytes) -> None:
 def holds(judge: Callable[[], object]) -> bool:
     try:
         judge()
-    except EvidenceError:
+    except LINE:
         return False
     return True
 
@@ -233,12 +247,6 @@ def holds(judge: Callable[[], object]) -> bool:
 def iavl_proof(data: bytes) -> None:
     holds(lambda: iavl.verify_absence(bytes(32), key=b"key", proof=data))
     iavl.verify_existence(bytes(32), key=b"key", value=b"value", proof=data)
-
-
-def block_json(data: bytes) -> None:
-    block = rpc_json.light_block(strict_json.loads(data))
-    if LightBlock.decode(block.encode()) != block:
-        raise FindingError("a block that its own encoding does not hold")
 
 
 # --- statements ---
@@ -286,15 +294,81 @@ def signed_registration(data: bytes) -> None:
 # --- what auditors read ---
 
 
-def batch_line(judge: Callable[[dict[str, Any]], str]) -> Callable[[bytes], None]:
+def parsed(data: bytes) -> Any:
+    """A value of JSON, None where there is none: what is made of it may not fail as its parser does."""
+    try:
+        return strict_json.loads(data)
+    except ValueError:
+        return None
+
+
+def batch_line(judge: Callable[[dict[str, Any]], object]) -> Callable[[bytes], None]:
     """A line of a batch, as `judge_line` of a command gets it."""
 
     def run(data: bytes) -> None:
-        line = strict_json.loads(data)
+        line = parsed(data)
         if isinstance(line, dict):
             judge(line)
 
     return run
+
+
+def document_line(line: dict[str, Any]) -> None:
+    """The policy of a line alone too: it is read whatever else the line lacks."""
+    if isinstance(policy := line.get("policy"), dict):
+        holds(lambda: document_batch._policy(policy))
+    document_batch.judge_line(line, roots={"aws": aws_root()})
+
+
+def block_json(data: bytes) -> None:
+    block = rpc_json.light_block(parsed(data))
+    if LightBlock.decode(block.encode()) != block:
+        raise FindingError("a block that its own encoding does not hold")
+
+
+def files(stack: ExitStack, contents: list[bytes]) -> list[str]:
+    """Paths of files in memory, for what reads files."""
+    paths = []
+    for content in contents:
+        file = stack.enter_context(os.fdopen(os.memfd_create("input"), "wb", buffering=0))
+        file.write(content)
+        paths.append(f"/proc/self/fd/{file.fileno()}")
+    return paths
+
+
+def block_files(data: bytes) -> None:
+    """Up to eight files of a walk, with a zero between them, which no JSON holds."""
+    with ExitStack() as stack:
+        blocks = chain_command.read_blocks(files(stack, data.split(b"\0")[:8]))
+    for block in blocks:
+        if LightBlock.decode(block.encode()) != block:
+            raise FindingError("a block that its own encoding does not hold")
+
+
+def root(data: bytes) -> None:
+    """A root in PEM is the same root in DER."""
+    with ExitStack() as stack:
+        der = trust_root(*files(stack, [data])).certificate_der
+        if trust_root(*files(stack, [der])).certificate_der != der:
+            raise FindingError("another root than the one read")
+
+
+def policy_signature(data: bytes) -> None:
+    """No other bytes than the signer's pass: Ed25519 signs a message in one way, and COSE has one form here."""
+    verify_signature(POLICY, data, public_key=public(seeds.SENDER))
+    if data != sign(POLICY, key=seeds.SENDER):
+        raise FindingError("nobody signed this")
+
+
+@cache
+def bare_image() -> Image:
+    (data, *_) = seeds.images()
+    return read_image(io.BytesIO(data), size=len(data))
+
+
+def image_metadata(data: bytes) -> None:
+    """Whatever is read can be printed as JSON."""
+    json.dumps(image_command.metadata(replace(bare_image(), metadata=data)), allow_nan=False)
 
 
 # --- the wire, and what the enclave reads ---
@@ -336,8 +410,7 @@ pcr1 = "%s"
 pcr2 = "%s"
 not_after = 2027-01-01T00:00:00Z
 """ % (b"aa" * 48, b"bb" * 48, b"cc" * 48)
-
-LINE = (EvidenceError, UsageError, ValueError)
+MORE = b"".join(POLICY[POLICY.index(b"[[") :].replace(b"1.4.0", b"2.%d" % number) for number in range(127))
 
 TARGETS: dict[str, Target] = {
     "cbor": Target(one_encoding(cbor.decode, cbor.encode), lambda: seeds.requests() + seeds.records()),
@@ -350,10 +423,11 @@ TARGETS: dict[str, Target] = {
     "handshake_reply": Target(reply, lambda: [seeds.handshake()[0], seeds.handshake()[2]]),
     "protobuf": Target(wire_format, lambda: [bytes.fromhex("0805120261621a03080162" + "2200" + "2a00")]),
     "light_block": Target(one_encoding(LightBlock.decode, LightBlock.encode), seeds.light_blocks),
-    "block_json": Target(block_json, seeds.block_json, (EvidenceError, ValueError)),
-    "ics23": Target(one_encoding(ics23.decode, ics23.encode), seeds.proofs),
-    "iavl": Target(iavl_proof, seeds.proofs),
-    "state_proof": Target(state_proof, seeds.state_proofs),
+    "block_json": Target(block_json, seeds.block_json),
+    "block_files": Target(block_files, seeds.block_files, LINE, longest=64 * KIB),
+    "ics23": Target(one_encoding(ics23.decode, ics23.encode), seeds.all_proofs, longest=ics23.MAX_PROOF),
+    "iavl": Target(iavl_proof, seeds.all_proofs, longest=ics23.MAX_PROOF),
+    "state_proof": Target(state_proof, seeds.state_proofs, longest=2 * ics23.MAX_PROOF + 64),
     "request": Target(one_encoding(request.decode, lambda value: value.encode()), seeds.requests),
     "answer": Target(signed_answer, seeds.answer_payloads),
     "governance": Target(statement, seeds.governance),
@@ -367,14 +441,23 @@ TARGETS: dict[str, Target] = {
     ),
     "image": Target(image, seeds.images),
     "image_signature": Target(image_signature, seeds.image_signatures),
-    "policy": Target(read_policy, lambda: [POLICY]),
+    "image_certificate": Target(signature._certificate, seeds.image_certificates, longest=signature.LIMIT),
+    "image_metadata": Target(image_metadata, seeds.image_metadata, longest=METADATA_LIMIT),
+    "policy": Target(read_policy, lambda: [POLICY, POLICY + MORE], longest=POLICY_LIMIT),
+    "policy_signature": Target(policy_signature, lambda: [sign(POLICY, key=seeds.SENDER)]),
+    "root": Target(root, seeds.roots, LINE),
     "receipt": Target(one_encoding(Receipt.decode, Receipt.encode), seeds.receipts),
-    "trust": Target(trust.read_toml, seeds.trust_files),
+    "trust": Target(trust.read_toml, seeds.trust_files, longest=trust.LIMIT),
+    "trust_json": Target(lambda data: trust.read_trust(parsed(data)), seeds.trust_json, longest=trust.LIMIT),
+    "document_line": Target(batch_line(document_line), seeds.document_lines, LINE, longest=256 * KIB),
     "chain_line": Target(batch_line(chain_command.judge_line), seeds.chain_lines, LINE),
-    "proof_line": Target(batch_line(proof_command.judge_line), seeds.proof_lines, LINE),
+    "proof_line": Target(
+        batch_line(proof_command.judge_line), seeds.proof_lines, LINE, longest=proof_command.LINE_LIMIT // 2
+    ),
     "kms_envelope": Target(envelope_for_recipient, seeds.envelopes, (ServiceError,)),
     "credentials": Target(own(Credentials), seeds.credentials),
     "sealed_records": Target(own(Root, KeyRecord), seeds.sealed_records),
     "packed_list": Target(tfhers.packed_types, lambda: [seeds.PACKED.read_bytes()], (tfhers.FormatError,)),
     "frame": Target(frame, lambda: [b"\x00\x00\x00\x03abc", b"\x00\x01\x00\x01"], (TransportError,)),
+    "refusal_frame": Target(exchange._raise_refusal, seeds.refusal_frames, (ServiceError,)),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_head
@@ -34,29 +35,29 @@ _IMAGE = (0, 1, 2)
 
 def judge_lines(source: str) -> int:
     """Judge every line of a file; exit code 0 when all were accepted."""
-    roots: dict[str, TrustRoot] = {}
+    return run_batch(source, partial(judge_line, roots={}))
 
-    def judge(line: dict[str, Any]) -> str:
-        fields = _fields(line, "the line", required=("document", "root", "at", "policy"))
-        for name in ("document", "root", "at"):
-            if type(fields[name]) is not str:
-                raise UsageError(f"{name} is not a text")
-        if type(fields["policy"]) is not dict:
-            raise UsageError("policy is not an object")
-        policy, note = _policy(fields["policy"])
-        at = moment(fields["at"], "at")
-        name, document = fields["root"], fields["document"]
-        if "-" in (name, document):
-            raise UsageError("root and document are paths")
-        if name not in roots:
-            if len(roots) >= 64:
-                roots.clear()
-            roots[name] = trust_root(name)
-        attestation = verify(read_head(document, LIMIT + 1), root=roots[name], policy=policy, at=at)
-        mode = ", debug mode" if attestation.debug else ""
-        return f"enclave {attestation.module_id}{mode}, holds until {attestation.not_after:%Y-%m-%dT%H:%M:%SZ}{note}"
 
-    return run_batch(source, judge)
+def judge_line(line: dict[str, Any], *, roots: dict[str, TrustRoot]) -> str:
+    """Judge one line; the sentence of an acceptance. `roots` are those read before. Raises an `EvidenceError`."""
+    fields = _fields(line, "the line", required=("document", "root", "at", "policy"))
+    for name in ("document", "root", "at"):
+        if type(fields[name]) is not str:
+            raise UsageError(f"{name} is not a text")
+    if type(fields["policy"]) is not dict:
+        raise UsageError("policy is not an object")
+    policy, note = _policy(fields["policy"])
+    at = moment(fields["at"], "at")
+    name, document = fields["root"], fields["document"]
+    if "-" in (name, document):
+        raise UsageError("root and document are paths")
+    if name not in roots:
+        if len(roots) >= 64:
+            roots.clear()
+        roots[name] = trust_root(name)
+    attestation = verify(read_head(document, LIMIT + 1), root=roots[name], policy=policy, at=at)
+    mode = ", debug mode" if attestation.debug else ""
+    return f"enclave {attestation.module_id}{mode}, holds until {attestation.not_after:%Y-%m-%dT%H:%M:%SZ}{note}"
 
 
 def _fields(

@@ -288,7 +288,7 @@ RULES: dict[str, Rule] = {
         source="policy",
     ),
     "document.from_future": Rule(
-        "A document was made after the stated time, beyond the allowed drift.",
+        "A document was made after the second of the stated time, beyond the allowed drift.",
         hint="Compare the judging clock with a time server: the document's time is the hypervisor's.",
         source="policy",
     ),
@@ -399,7 +399,7 @@ RULES: dict[str, Rule] = {
         source="RFC 5280 §6.1.3",
     ),
     "path.not_yet_valid": Rule(
-        "A certificate is not valid yet at the stated time.",
+        "A certificate is not valid yet at the stated time, nor within the allowed drift.",
         hint="Compare the clock of whoever judges; archived documents need the time at which they held.",
         source="RFC 5280 §6.1.3",
     ),
@@ -415,8 +415,8 @@ RULES: dict[str, Rule] = {
         source="limits of this project",
     ),
     "policy.encoding": Rule(
-        "A policy file is not TOML in UTF-8, or has a key twice.",
-        hint="The detail names line and column.",
+        "A policy file is not TOML in UTF-8, has a key twice, or has more parts or nesting than a policy can have.",
+        hint="The detail names line and column, or the bound.",
         source="TOML 1.0",
     ),
     "policy.no_measurements": Rule(

@@ -652,6 +652,11 @@ RULES: dict[str, Rule] = {
         source="fail closed",
     ),
     # --- cli: what is no verdict, on standard error, with exit code 2 ---
+    "cli.usage": Rule(
+        "The command was asked in a way that it cannot follow, or for something that it cannot reach.",
+        hint="The line says what it did not understand; `--help` of each command says what it takes.",
+        source="docs of the command",
+    ),
     "cli.output": Rule(
         "The verdict could not be written, so that none was given.",
         hint="Look at where the output goes: a full disk, a stream that is closed.",

@@ -32,20 +32,6 @@ _MAX_ANSWER = 4 << 20  # bytes
 _PATH = re.compile(r"[!-~]*")
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost")
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the path instead of a host."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 class _Timed:
     """What `http.client` needs of a connected socket, with one time at which every wait ends."""
 
@@ -87,21 +73,64 @@ def _left(until: float) -> float:
     return left
 
 
-def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
-    """A connection that is yet to be made, and the path that the URL ends with."""
-    if url.startswith("unix:///"):
-        return _UnixConnection(url.removeprefix("unix://")), ""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where to ask: a unix socket's path, or host and port; and the path that the URL ends with."""
+
+    host: str
+    port: int
+    path: str = ""
+    tls: bool = False
+    unix: str = ""
+
+    @classmethod
+    def of(cls, url: str) -> _Place:
+        """UsageError for what is no such URL."""
+        if url.startswith("unix:///"):
+            return cls("localhost", 80, unix=url.removeprefix("unix://"))
+        try:
+            parts = urlsplit(url)
+            host, port, path = parts.hostname, parts.port, parts.path.rstrip("/")
+            more = parts.query or parts.fragment or parts.username is not None
+            if host and parts.scheme in ("http", "https") and not more and _PATH.fullmatch(path):
+                tls = parts.scheme == "https"
+                return cls(host, port or (443 if tls else 80), path, tls)
+        except ValueError:
+            pass
+        raise UsageError(f"{url[:80]}: not http://HOST:PORT, https://HOST or unix:///PATH")
+
+    def reach(self, until: float) -> socket.socket:
+        """A connected socket. OSError or ValueError when there is none in time, however many addresses a name has."""
+        if self.unix:
+            return _connected(socket.AF_UNIX, self.unix, until)
+        failure: OSError | None = None
+        for family, _, _, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            try:
+                found = _connected(family, address, until)
+                break
+            except OSError as error:
+                failure = error
+        else:
+            raise failure or OSError("no address")
+        if not self.tls:
+            return found
+        try:
+            found.settimeout(_left(until))
+            return ssl.create_default_context().wrap_socket(found, server_hostname=self.host)
+        except BaseException:
+            found.close()
+            raise
+
+
+def _connected(family: int, address: Any, until: float) -> socket.socket:
+    found = socket.socket(family, socket.SOCK_STREAM)
     try:
-        parts = urlsplit(url)
-        host, port, path = parts.hostname, parts.port, parts.path.rstrip("/")
-        more = parts.query or parts.fragment or parts.username is not None
-        if host and parts.scheme in ("http", "https") and not more and _PATH.fullmatch(path):
-            if parts.scheme == "http":
-                return http.client.HTTPConnection(host, port), path
-            return http.client.HTTPSConnection(host, port, context=ssl.create_default_context()), path
-    except (ValueError, http.client.InvalidURL):
-        pass
-    raise UsageError(f"{url[:80]}: not http://HOST:PORT, https://HOST or unix:///PATH")
+        found.settimeout(_left(until))
+        found.connect(address)
+    except BaseException:
+        found.close()
+        raise
+    return found
 
 
 def post(url: str, path: str, body: dict[str, Any], *, until: float = math.inf) -> Any:
@@ -113,16 +142,14 @@ def post(url: str, path: str, body: dict[str, Any], *, until: float = math.inf) 
     if now >= until:
         raise Malformed("party.node", f"{url}{path}: not asked, the time is over"[:200])
     until = min(until, now + SECONDS)
-    connection, base = _connection(url)
-    connection.timeout = until - now
+    place = _Place.of(url)
     try:
-        connection.connect()
-    except (OSError, ValueError) as error:  # names that no resolver takes are ValueErrors
-        connection.close()
+        connection = http.client.HTTPConnection(place.host, place.port)
+        connection.sock = cast(socket.socket, _Timed(place.reach(until), until))
+    except (OSError, ValueError, http.client.InvalidURL) as error:  # names that no resolver takes are ValueErrors
         raise UsageError(f"{url[:80]}: {reason(error)}") from None
     try:
-        connection.sock = cast(socket.socket, _Timed(connection.sock, until))
-        connection.request("POST", base + path, json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", place.path + path, json.dumps(body), {"Content-Type": "application/json"})
         with connection.getresponse() as answer:
             data, status = answer.read(_MAX_ANSWER + 1), answer.status
     except (OSError, ValueError, http.client.HTTPException) as error:

@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
     """Repeats what it was given without what a terminal would obey; ends no command before its output is written."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(plain(message))
+        super().error(plain(f"cli.usage: {message}"))
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         flush()
@@ -85,7 +85,7 @@ def _run(given: list[str]) -> int:
     try:
         code: int = arguments.run(arguments)
     except UsageError as error:
-        _say(str(error))
+        _say(f"cli.usage: {error}")
         code = USAGE
     except EvidenceError as refusal:
         code = show(Verdict(subject="evidence", refusal=refusal), as_json=bool(getattr(arguments, "json", False)))

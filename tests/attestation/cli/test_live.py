@@ -200,6 +200,29 @@ def test_nobody_there_is_the_callers_mistake(tmp_path: Path) -> None:
             assert (done.code, done.out) == (2, "")
 
 
+def test_a_name_with_many_addresses_has_no_more_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A server that never accepts, as often as a name service says: together they take the time of one answer."""
+    full = socket.socket()
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    address = full.getsockname()
+    kept = [socket.create_connection(address)]  # the queue is full now: further ones wait
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(socket.AF_INET, 1, 6, "", address)] * 50)
+    began = time.monotonic()
+    try:
+        for _ in range(3):
+            waiting = socket.socket()
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+            kept.append(waiting)
+        done = verify(tmp_path, "http://many:1")
+    finally:
+        for peer in (*kept, full):
+            peer.close()
+    assert (done.code, done.out) == (2, "")
+    assert time.monotonic() - began < 2
+
+
 def test_tls_with_whoever_is_not_named_is_no_answer(serve: Callable[..., Hostile], tmp_path: Path) -> None:
     """A peer that speaks no TLS, or says nothing, is nobody at that address."""
     for answer in (silent, for_ever(b"x"), said(b"{}")):

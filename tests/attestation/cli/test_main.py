@@ -150,7 +150,7 @@ def test_a_url_that_is_none_is_the_callers_mistake(files: Files, url: str) -> No
     trust = files.write("trust.toml", TRUST)
     done = audit("party", "verify", "party-1", "--node", url, "--trust", trust)
     assert (done.code, done.out) == (2, "")
-    one_line(done.err.encode())
+    assert "cli.usage" in one_line(done.err.encode())
 
 
 def test_names_that_no_file_can_have_are_the_callers_mistake(files: Files) -> None:
@@ -169,6 +169,7 @@ def test_what_is_repeated_of_the_arguments_cannot_write_on_the_terminal(files: F
     for stray in (("document", "show", files.document), ("party",), ()):
         done = audit(*stray, "\x1b[31mX")
         assert (done.code, "\x1b" in done.err, "\\x1b[31mX" in done.err) == (2, False, True)
+        assert "error: cli.usage: " in done.err
     assert "\x1b" not in audit("document", "show", "\x1b[31mX").err
 
 

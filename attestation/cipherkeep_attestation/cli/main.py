@@ -85,7 +85,7 @@ def _run(given: list[str]) -> int:
     try:
         code: int = arguments.run(arguments)
     except UsageError as error:
-        _say(f"cli.usage: {error}")
+        _say("cli.usage", str(error))
         code = USAGE
     except EvidenceError as refusal:
         code = show(Verdict(subject="evidence", refusal=refusal), as_json=bool(getattr(arguments, "json", False)))
@@ -94,13 +94,13 @@ def _run(given: list[str]) -> int:
 
 
 def _complain(code: str, detail: str) -> None:
-    _say(f"{code}: {RULES[code].sentence} ({detail})")
+    _say(code, f"{RULES[code].sentence} ({detail})")
 
 
-def _say(text: str) -> None:
+def _say(code: str, text: str) -> None:
     if sys.stderr is not None:  # else it was closed before the command began
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"cipherkeep-audit: {plain(text)}\n")
+            sys.stderr.write(f"cipherkeep-audit: {code}: {plain(text)}\n")
     _flush_errors()
 
 

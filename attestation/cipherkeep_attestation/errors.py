@@ -651,6 +651,22 @@ RULES: dict[str, Rule] = {
         hint="A defect of this program: please report the line.",
         source="fail closed",
     ),
+    # --- cli: what is no verdict, on standard error, with exit code 2 ---
+    "cli.usage": Rule(
+        "The command was asked in a way that it cannot follow, or for something that it cannot reach.",
+        hint="The line says what it did not understand; `--help` of each command says what it takes.",
+        source="docs of the command",
+    ),
+    "cli.output": Rule(
+        "The verdict could not be written, so that none was given.",
+        hint="Look at where the output goes: a full disk, a stream that is closed.",
+        source="docs of the command",
+    ),
+    "cli.defect": Rule(
+        "The command itself failed, and judged nothing.",
+        hint="A defect of this program: please report it with what was judged.",
+        source="fail closed",
+    ),
     # --- handshake ---
     "handshake.state": Rule(
         "A step of the handshake was asked for out of order.",
@@ -1068,6 +1084,11 @@ RULES: dict[str, Rule] = {
         "A proof is larger than is ever read.",
         hint="A proof in a full tree takes under 4 KiB; fetch it again.",
         source="limits of this project",
+    ),
+    "proof.encoding": Rule(
+        "A file is no proof: neither its bytes, nor these in hexadecimal or base64.",
+        hint="Something was changed or cut on the way: fetch the proof again.",
+        source="docs of the command",
     ),
     "proof.batch": Rule(
         "A proof is a batch or compressed batch of proofs.",
@@ -1642,8 +1663,8 @@ RULES: dict[str, Rule] = {
         source="design, section 6",
     ),
     "party.node": Rule(
-        "The node's answer does not have the form that was asked for.",
-        hint="Compare the versions; ask another node.",
+        "The answer of the node, or of the proxy, is not what was asked for, or did not come in time.",
+        hint="Compare the versions and the addresses, --attestation too; ask another node.",
         source="CometBFT v0.38, rpc/openapi",
     ),
 }

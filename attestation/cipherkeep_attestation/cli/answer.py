@@ -6,9 +6,9 @@ import argparse
 import hashlib
 from datetime import UTC, datetime
 
-from cipherkeep_attestation.cli.inputs import read_file
+from cipherkeep_attestation.cli.inputs import read_head
 from cipherkeep_attestation.cli.output import Section, Verdict, show
-from cipherkeep_attestation.cli.trusted import add_trust, enclave_of, instance_of, open_trust, time_of
+from cipherkeep_attestation.cli.trusted import add_time, add_trust, enclave_of, instance_of, open_trust, time_of
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.receipts.judging import Trust
 from cipherkeep_attestation.receipts.offline import PLAN, Audited, Holder, audit, genesis_of
@@ -32,7 +32,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="judge one receipt end to end",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: cipherkeep-audit answer verify receipt.cbor --trust trust.toml",
+        epilog="Example: cipherkeep-audit answer verify receipt.cbor --trust trust.toml --at now",
         allow_abbrev=False,
     )
     verify.add_argument("receipt", metavar="RECEIPT", help="the receipt's file")
@@ -42,6 +42,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         type=_count,
         help="judge by the governors' first N statements only: for an answer that is older than a later decision",
     )
+    add_time(verify)
     add_trust(verify)
     verify.set_defaults(run=run)
 
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Judge one receipt and print what it shows."""
     trust_file, now = open_trust(arguments.trust), time_of(arguments)
     named, enclave = instance_of(trust_file), enclave_of(trust_file, arguments.trust)
-    data = read_file(arguments.receipt, MAX_RECEIPT)
+    data = read_head(arguments.receipt, MAX_RECEIPT + 1)
     trace = Trace()
     refusal: EvidenceError | None = None
     audited: Audited | None = None

@@ -11,10 +11,11 @@ from cipherkeep_attestation.chain import rpc_json
 from cipherkeep_attestation.chain.header import Commit, Header, LightBlock, Validator, ValidatorSet
 from cipherkeep_attestation.chain.light import LightClient
 from cipherkeep_attestation.chain.step import check_named, judge_step
-from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, moment, read_file, strict_json
+from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, moment, read_head, strict_json
 from cipherkeep_attestation.cli.output import Section, Verdict, run_batch, show
-from cipherkeep_attestation.cli.trusted import add_trust, open_trust, time_of
+from cipherkeep_attestation.cli.trusted import add_time, add_trust, open_trust, time_of
 from cipherkeep_attestation.errors import EvidenceError, Malformed
+from cipherkeep_attestation.trace import State
 
 MOST_SECONDS = 1 << 40  # of a batch's trusting period: 34 thousand years
 LINE_LIMIT = 4 << 20  # bytes; two blocks of 1000 validators take a quarter of it
@@ -37,12 +38,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="walk light blocks from a trust root",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: cipherkeep-audit chain verify --trust trust.toml commit-*.json validators-*.json",
+        epilog="Example: cipherkeep-audit chain verify --trust trust.toml --at now commit-*.json validators-*.json",
         allow_abbrev=False,
     )
     verify.add_argument("blocks", metavar="BLOCKS", nargs="*", help="files with a node's answers")
     verify.add_argument("--skipping", action="store_true", help="let heights be left out, at more than two thirds")
     verify.add_argument("--batch", metavar="FILE", help="judge one step for each JSON line; - for standard input")
+    add_time(verify)
     add_trust(verify)
     verify.set_defaults(run=run)
 
@@ -75,7 +77,7 @@ def walk(arguments: argparse.Namespace) -> Verdict:
     try:
         for block in read_blocks(arguments.blocks):
             header = client.step(block, now=now) if rows else client.anchor(block, now=now)
-            rows.append((f"✓ {header.height}", f"{client.head_hash.hex()}  {_time(header)}"))
+            rows.append((str(header.height), f"{client.head_hash.hex()}  {_time(header)}"))
     except EvidenceError as error:
         refusal = error
     ends = "nowhere: not even the trust root was shown"
@@ -88,7 +90,7 @@ def walk(arguments: argparse.Namespace) -> Verdict:
             "time": _time(client.head),
             "app_hash": client.head.app_hash.hex(),
         }
-    sections = [Section("headers that hold", tuple(rows))] if rows else []
+    sections = [Section("headers that hold", tuple(rows), State.PASSED)] if rows else []
     app_hash = (("app hash", client.head.app_hash.hex()),) if rows else ()
     sections.append(Section("where trust ends", (("at", ends), *app_hash, ("judged at", now.isoformat()))))
     return Verdict(
@@ -142,8 +144,11 @@ def _joined(height: int, pages: list[rpc_json.ValidatorsPage]) -> ValidatorSet:
 
 
 def _json(path: str) -> Any:
+    data = read_head(path, rpc_json.MAX_JSON + 1)
+    if len(data) > rpc_json.MAX_JSON:
+        raise Malformed("lightclient.size", f"{path}: more than {rpc_json.MAX_JSON} bytes"[:200])
     try:
-        return strict_json(read_file(path, rpc_json.MAX_JSON))
+        return strict_json(data)
     except NotJsonError as error:
         raise Malformed("json.syntax", f"{path}: {error}"[:200]) from None
 

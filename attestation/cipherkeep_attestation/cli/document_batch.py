@@ -16,18 +16,20 @@ from cipherkeep_attestation.nitro.verify import NO_NONCE, InsecureAnyMeasurement
 
 FORMAT = """\
 A line of a batch:
-  {"id": …, "document": path, "root": "aws" or path of a PEM or DER certificate, "at": RFC 3339, "policy": {…}}
+  {"id": ..., "document": path, "root": "aws" or path of a PEM or DER certificate, "at": RFC 3339, "policy": {...}}
 Its policy:
-  "measurements": [{"0": hex, "1": hex, "2": hex, …}, …]   alternatives; each PCR that is named must be equal
-  "insecure_any_measurement": true                         instead of measurements
-  "allow_debug": bool                                      false unless given
-  "nonce": hex                                             not compared unless given
-  "max_age_seconds": int                                   the leaf certificate's validity alone unless given
+  "measurements": [{"0": hex, "1": hex, "2": hex, ...}, ...]
+                                        alternatives; PCR0 must be named, and each PCR that is named must be equal
+  "insecure_any_measurement": true      instead of measurements
+  "allow_debug": bool                   false unless given
+  "nonce": hex                          not compared unless given
+  "max_age_seconds": int                the leaf certificate's validity alone unless given
 Its verdict, on one line:
-  {"id": …, "accepted": bool, "code": null or string, "message": …}"""
+  {"id": ..., "accepted": bool, "code": null or string, "message": ...}"""
 
 _LEAF_LIFE = timedelta(hours=4)  # longer than any leaf certificate holds: the path's validity decides
-_MOST_SECONDS = 10 * 366 * 24 * 3600
+_MOST_SECONDS = 10 * 366 * 24 * 3600  # a larger age demands no more than this one
+_LEAST_AGE = timedelta(microseconds=1)  # of a policy; documents are dated to the millisecond
 _MOST_SETS = 256
 _INDEX = re.compile(r"0|[1-9][0-9]?")
 _IMAGE = (0, 1, 2)
@@ -85,8 +87,8 @@ def _policy(value: dict[str, Any]) -> tuple[Policy, str]:
     if nonce is not None and type(nonce) is not str:
         raise UsageError("policy: nonce is not a text")
     age = fields.get("max_age_seconds")
-    if age is not None and (type(age) is not int or not 1 <= age <= _MOST_SECONDS):
-        raise UsageError(f"policy: max_age_seconds is not an integer from 1 to {_MOST_SECONDS}")
+    if age is not None and (type(age) is not int or age < 0):
+        raise UsageError("policy: max_age_seconds is not an integer of 0 or more")
     sets = InsecureAnyMeasurement() if any_measurement else _measurements(fields["measurements"])
     partial = not isinstance(sets, InsecureAnyMeasurement) and not all(
         index in entry.pcrs for entry in sets for index in _IMAGE
@@ -98,7 +100,7 @@ def _policy(value: dict[str, Any]) -> tuple[Policy, str]:
         measurements=sets,
         nonce=sent,
         public_key=None,
-        max_age=_LEAF_LIFE if age is None else timedelta(seconds=age),
+        max_age=_LEAF_LIFE if age is None else max(timedelta(seconds=min(age, _MOST_SECONDS)), _LEAST_AGE),
         insecure_allow_debug=allow_debug,
         insecure_partial_image=partial,
     )
@@ -120,7 +122,7 @@ def _measurements(value: object) -> tuple[Measurements, ...]:
 
 def _set(value: object) -> Measurements:
     if type(value) is not dict or "0" not in value:
-        raise UsageError("policy: a set of measurements names PCR0 at least")
+        raise UsageError("policy: a set of measurements names PCR0 at least: no other PCR names an image")
     pcrs = {}
     for index, digest in value.items():
         if not _INDEX.fullmatch(index) or int(index) >= MOST_PCRS or type(digest) is not str:

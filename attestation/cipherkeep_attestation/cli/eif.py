@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any
 
-from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, open_file, strict_json
+from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, open_file, reason, strict_json
 from cipherkeep_attestation.cli.output import Section, Verdict, show
 from cipherkeep_attestation.eif import ZERO_PCR
 from cipherkeep_attestation.eif.image import CMDLINE_READ, RULES, Image, SectionType, read_image
@@ -53,7 +53,7 @@ def load(path: str, trace: Trace | None = None) -> Image:
         try:
             image = read_image(stream, size=size, trace=trace)
         except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+            raise UsageError(f"cannot read {path}: {reason(error)}") from None
     metadata(image)
     return image
 

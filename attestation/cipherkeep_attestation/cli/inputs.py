@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -10,14 +11,16 @@ import sys
 from datetime import UTC, datetime
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from cipherkeep_attestation.strict_json import check_depth
 
 MIB = 1 << 20
 _RFC_3339 = re.compile(
-    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?"
+    r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
+_YEARS = range(2, 9999)  # a year of room at both ends of what can be computed with, for drifts and ages
 
 
 class UsageError(Exception):
@@ -34,22 +37,42 @@ def open_file(path: str | Path) -> FileIO:
         # Non-blocking: opening a pipe that nobody writes to would wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {_reason(error)}") from None
+        raise UsageError(f"cannot read {path}: {reason(error)}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise UsageError(f"cannot read {path}: not a regular file")
     return FileIO(descriptor, "r")
 
 
+def open_lines(path: str) -> BinaryIO:
+    """A file, pipe or named pipe that is read line by line, or the standard input for `-`. UsageError otherwise."""
+    if path in ("-", "/dev/stdin"):
+        return _standard_input()
+    try:
+        # As other tools do, wait for whoever writes to a named pipe; a device would never end.
+        if Path(path).is_fifo():
+            return Path(path).open("rb")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {reason(error)}") from None
+    return BufferedReader(open_file(path))
+
+
 def read_head(path: str | Path, most: int) -> bytes:
     """The first `most` bytes of a regular file, or of the standard input for `-`: whoever judges them has a limit."""
-    if str(path) == "-":
-        return sys.stdin.buffer.read(most)
-    with BufferedReader(open_file(path)) as stream:
-        try:
-            return stream.read(most)
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {_reason(error)}") from None
+    stream = _standard_input() if str(path) == "-" else BufferedReader(open_file(path))
+    try:
+        return stream.read(most)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {reason(error)}") from None
+    finally:
+        if str(path) != "-":
+            stream.close()
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:  # it was closed before the command began
+        raise UsageError("the standard input is closed")
+    return sys.stdin.buffer
 
 
 def read_file(path: str | Path, limit: int = 16 * MIB) -> bytes:
@@ -60,7 +83,8 @@ def read_file(path: str | Path, limit: int = 16 * MIB) -> bytes:
     return content
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What the system says is wrong, without the path."""
     return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
 
 
@@ -76,14 +100,29 @@ def hex_bytes(text: str, what: str, *, length: int | None = None, most: int = 1 
     return found
 
 
+def utf8(text: str, what: str) -> bytes:
+    """The bytes of an argument, which need not be text where it comes from. UsageError naming `what` otherwise."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{what}: not UTF-8") from None
+
+
+def stated_time(text: str) -> datetime:
+    """What --at says: a time, or the word `now`. Only here does the command look at a clock."""
+    return datetime.now(UTC) if text == "now" else moment(text)
+
+
 def moment(text: str, what: str = "--at") -> datetime:
-    """A time in the form of RFC 3339, zone included, cut to microseconds. UsageError otherwise."""
+    """A time in the form of RFC 3339 with its zone, years 2 to 9998, cut to microseconds. UsageError otherwise."""
     match = _RFC_3339.fullmatch(text)
     if match is not None:
         date, time, fraction, zone = match.groups()
         try:
             found = datetime.fromisoformat(f"{date}T{time}{zone.upper().replace('Z', '+00:00')}")
-            return found.astimezone(UTC).replace(microsecond=int((fraction or "0").ljust(9, "0")[:6]))
+            at = found.astimezone(UTC).replace(microsecond=int((fraction or "0").ljust(9, "0")[:6]))
+            if at.year in _YEARS:
+                return at
         except (ValueError, OverflowError):
             pass
     raise UsageError(f"{what}: not a time like 2026-07-01T12:00:00Z: {text[:40]}")
@@ -129,3 +168,23 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_float(text: str) -> NoReturn:
     raise NotJsonError(f"a number that is not an integer: {text[:40]}")
+
+
+def pem(data: bytes, label: str) -> bytes:
+    """The bytes inside exactly one PEM block of this label, with white space around it and nothing else.
+
+    ValueError for anything else: two blocks, text beside them, characters that are no base64.
+    """
+    name = re.escape(label.encode())
+    found = re.fullmatch(rb"\s*-----BEGIN %b-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END %b-----\s*" % (name, name), data)
+    if found is None:
+        raise ValueError("not exactly one PEM block")
+    return base64_bytes(found[1].replace(b"\r", b"").replace(b"\n", b""))
+
+
+def base64_bytes(text: bytes) -> bytes:
+    """Bytes from the one base64 text that stands for them. ValueError for any other."""
+    found = base64.b64decode(text, validate=True)
+    if base64.b64encode(found) != text:
+        raise ValueError("not base64 as it is written")
+    return found

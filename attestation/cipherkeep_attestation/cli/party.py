@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import time
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
 from cipherkeep_attestation.chain.header import Header
 from cipherkeep_attestation.chain.state import verify_present
-from cipherkeep_attestation.cli.inputs import UsageError
+from cipherkeep_attestation.cli.inputs import UsageError, reason, utf8
 from cipherkeep_attestation.cli.live import Node, ask_document
 from cipherkeep_attestation.cli.output import Section, Verdict, show
-from cipherkeep_attestation.cli.trusted import Enclave, add_trust, enclave_of, instance_of, open_trust, time_of
+from cipherkeep_attestation.cli.trusted import Enclave, add_trust, enclave_of, instance_of, open_trust
 from cipherkeep_attestation.errors import EvidenceError, Refused, Stale
 from cipherkeep_attestation.handshake import CLOCK_DRIFT, ResponderStatement, judge_responder, judge_with
 from cipherkeep_attestation.handshake_messages import CERTIFICATE_FIELD, DOCUMENT_FIELD, read_message
@@ -28,6 +29,7 @@ from cipherkeep_attestation.trace import Trace
 
 MAX_HEADER_AGE = timedelta(minutes=10)  # unless the trust file says otherwise: a live party is judged by a live chain
 DOCUMENT_AGE = timedelta(minutes=5)
+_SECONDS = 60.0  # for everything that is asked, together
 _ATTEMPTS = 20  # the chain may move on between a header and a proof
 _PAUSE = 0.1  # seconds
 
@@ -49,7 +51,9 @@ PLAN = MappingProxyType(
 _DESCRIPTION = """\
 Draw a nonce, have the party's enclave make a document over it, judge the document under the root of the trust file, and
 compare it with the party's record on the chain, which is proven from the trust root on. The trust file needs [instance]
-and [enclave]; with a policy the image must be one of its releases too."""
+and [enclave]; with a policy the image must be one of its releases too. Without --attestation the document is asked for
+where $CIPHERKEEP_ATTESTATION says (`cipherkeep dev env` names it), and else at the --node itself, where an operator may
+serve both: it is judged by what it says, wherever it comes from."""
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,13 +65,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="compare a live enclave with its party's record",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: cipherkeep-audit party verify party-1 --node http://127.0.0.1:26657 "
-        "--attestation https://kms.example --trust trust.toml",
+        epilog="Example: cipherkeep-audit party verify party-1 --node https://kms.example --trust trust.toml",
         allow_abbrev=False,
     )
     verify.add_argument("name", metavar="NAME", help="the party's name")
     verify.add_argument("--node", metavar="URL", required=True, help="JSON-RPC of a node: http://, https:// or unix://")
-    verify.add_argument("--attestation", metavar="URL", required=True, help="where POST /attestation is served")
+    verify.add_argument("--attestation", metavar="URL", help="where POST /attestation is served")
     verify.add_argument("--document", metavar="FILE", help="write the document here, where nothing may be yet")
     add_trust(verify)
     verify.set_defaults(run=run)
@@ -76,16 +79,16 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run(arguments: argparse.Namespace) -> int:
     """Judge one live party."""
     trust = open_trust(arguments.trust)
-    if arguments.at is not None:
-        raise UsageError("a live party is judged now: --at has no place here")
+    name = utf8(arguments.name, "NAME")
+    until = time.monotonic() + _SECONDS
     enclave, instance = enclave_of(trust, arguments.trust), instance_of(trust).name
     trace = Trace()
     refusal: EvidenceError | None = None
     sections: tuple[Section, ...] = ()
     details: dict[str, object] = {}
     try:
-        header, index, record = _record(arguments, trust, instance, trace)
-        said = _document(arguments, enclave, trace)
+        header, index, record = _record(Node(arguments.node, until), name, trust, instance, trace)
+        said = _document(arguments, enclave, trace, until=until)
         _compare(arguments.name, trust, record, said, trace)
         rows = _rows(header, index, record, said, enclave)
         sections, details = (Section(f"party {record.name}", tuple(rows.items())),), {"party": rows}
@@ -105,17 +108,14 @@ def run(arguments: argparse.Namespace) -> int:
     return show(verdict, as_json=arguments.json)
 
 
-def _record(
-    arguments: argparse.Namespace, trust: TrustFile, instance: str, trace: Trace
-) -> tuple[Header, int, PartyRecord]:
+def _record(node: Node, name: bytes, trust: TrustFile, instance: str, trace: Trace) -> tuple[Header, int, PartyRecord]:
     """The newest header, and the party's index and record under it."""
-    node = Node(arguments.node)
-    found = node.query(f"/index/{instance}/names", arguments.name.encode())
+    found = node.query(f"/index/{instance}/names", name)
     if not isinstance(found, bytes) or len(found) != 8:
-        raise Refused("party.unknown", f"{arguments.name}: so this node says; absence is not proven"[:160])
+        raise Refused("party.unknown", f"{name.decode()}: so this node says; absence is not proven"[:160])
     index = int.from_bytes(found, "big")
     for attempt in range(_ATTEMPTS):
-        header = _header(arguments, trust, node, trace)
+        header = _header(trust, node, trace)
         try:
             value, proof = node.prove(instance, PARTIES, index, under=header.height)
             break
@@ -126,7 +126,7 @@ def _record(
     verify_present(header.app_hash, instance=instance, collection=PARTIES, key=index, value=value, proof=proof)
     trace.passes("proof.root")
     record = PartyRecord.decode(value)
-    if record.name != arguments.name:
+    if record.name.encode() != name:
         raise Refused("party.unknown", record.name)
     trace.passes("party.unknown")
     if record.registration is None:
@@ -135,9 +135,9 @@ def _record(
     return header, index, record
 
 
-def _header(arguments: argparse.Namespace, trust: TrustFile, node: Node, trace: Trace) -> Header:
+def _header(trust: TrustFile, node: Node, trace: Trace) -> Header:
     first, newest = node.light_block(trust.root.height), node.light_block()
-    now = time_of(arguments)
+    now = _now()
     blocks = [first] if newest.header.height == first.header.height else [first, newest]
     header = lead(trust.root, blocks, now=now).head
     trace.passes("lightclient.root", "lightclient.quorum")
@@ -147,9 +147,11 @@ def _header(arguments: argparse.Namespace, trust: TrustFile, node: Node, trace: 
     return header
 
 
-def _document(arguments: argparse.Namespace, enclave: Enclave, trace: Trace) -> ResponderStatement:
+def _document(arguments: argparse.Namespace, enclave: Enclave, trace: Trace, *, until: float) -> ResponderStatement:
     nonce = secrets.token_bytes(32)
-    message = ask_document(arguments.attestation, nonce)
+    # Wherever it comes from, a document is judged for what it says.
+    proxy = arguments.attestation or os.environ.get("CIPHERKEEP_ATTESTATION") or arguments.node
+    message = ask_document(proxy, nonce, until=until)
     if arguments.document is not None:
         _keep(arguments.document, read_message(message, 2, document=DOCUMENT_FIELD, certificate=CERTIFICATE_FIELD))
     # Without a policy of the auditor's, the chain's record decides about the image: `_compare`.
@@ -157,7 +159,7 @@ def _document(arguments: argparse.Namespace, enclave: Enclave, trace: Trace) -> 
     judge = judge_with(
         root=enclave.root, kind="enclave", measurements=measurements, max_age=DOCUMENT_AGE, clock_drift=CLOCK_DRIFT
     )
-    said = judge_responder(message, nonce=nonce, judge=judge, at=time_of(arguments))
+    said = judge_responder(message, nonce=nonce, judge=judge, at=_now())
     trace.passes("document.nonce", "document.signature", "handshake.configuration_pcr")
     if enclave.policy is None:
         trace.waives("document.pcr_mismatch", "no policy was named: the record decides")
@@ -172,7 +174,7 @@ def _keep(path: str, content: Mapping[str, bytes]) -> None:
         with Path(path).open("xb") as file:
             file.write(content["document"])
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+        raise UsageError(f"cannot write {path}: {reason(error)}") from None
 
 
 def _compare(name: str, trust: TrustFile, record: PartyRecord, said: ResponderStatement, trace: Trace) -> None:
@@ -204,6 +206,10 @@ def _rows(
         "document made": _time(attestation.timestamp),
     }
     return rows | {f"PCR{number}": attestation.pcrs[number].hex() for number in (0, 1, 2, 16)}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _time(at: datetime) -> str:

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment, read_file, read_head
-from cipherkeep_attestation.cli.output import ACCEPTED, REFUSED, Printer, Section, Verdict, show
+from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, read_file, read_head, reason, stated_time
+from cipherkeep_attestation.cli.output import ACCEPTED, Printer, Section, Verdict, show, write
 from cipherkeep_attestation.eif import CONFIGURATION_PCR, ZERO_PCR, configuration_pcr
 from cipherkeep_attestation.errors import EvidenceError, Malformed, Untrusted
 from cipherkeep_attestation.nitro.document import LIMIT as DOCUMENT_LIMIT
@@ -57,7 +57,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     lint = commands.add_parser("lint", help="check a policy file")
     lint.add_argument("file", metavar="FILE")
     lint.add_argument("--policy-key", metavar="KEY", help="demand FILE.sig by this key: 64 hexadecimal digits or PEM")
-    lint.add_argument("--at", metavar="TIME", help="say, too, whether a release is in its window at this time")
+    lint.add_argument("--at", metavar="TIME", help="say, too, whether a release is in its window then; or `now`")
     lint.add_argument("--json", action="store_true", help="print the verdict as JSON")
     lint.set_defaults(run=_lint)
 
@@ -76,7 +76,7 @@ def load_policy(path: str, key: str | None, notes: list[str]) -> PolicyFile:
     data = read_head(path, LIMIT + 1)
     if key is not None:
         _judge_signature(path, data, key)
-    elif Path(path + ".sig").exists():
+    elif _is_there(path + ".sig"):
         notes.append(f"{path}.sig was not judged: name its key with --policy-key")
     try:
         return read_policy(data)
@@ -94,10 +94,17 @@ def load_configuration(path: str) -> Configuration:
 
 def _judge_signature(path: str, data: bytes, key: str) -> None:
     public_key = _public_key(key)
-    signature = Path(path + ".sig")
-    if path == "-" or not signature.exists():
+    signature = path + ".sig"
+    if path == "-" or not _is_there(signature):
         raise Untrusted("policy.unsigned", path)
     verify_signature(data, read_head(signature, SIGNATURE_LIMIT + 1), public_key=public_key)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a name too long to be a file's
+        return False
 
 
 def _public_key(key: str) -> bytes:
@@ -117,7 +124,7 @@ def _public_key(key: str) -> bytes:
 
 
 def _lint(arguments: argparse.Namespace) -> int:
-    at = None if arguments.at is None else moment(arguments.at)
+    at = None if arguments.at is None else stated_time(arguments.at)
     data = read_head(arguments.file, LIMIT + 1)
     try:
         if arguments.policy_key is not None:
@@ -159,30 +166,41 @@ def _init(arguments: argparse.Namespace) -> int:
         kind, claimed = document.kind, document.timestamp
         wanted = (0, 1, 2, 8, CONFIGURATION_PCR) if kind == "enclave" else (4, 7)
         pcrs = {index: document.pcrs[index] for index in wanted if document.pcrs.get(index, ZERO_PCR) != ZERO_PCR}
-    for option in arguments.pcr:
-        index, _, value = option.partition("=")
-        if not re.fullmatch(r"[0-9]{1,2}", index) or int(index) >= MOST_PCRS:
-            raise UsageError(f"--pcr {option[:40]}: not N=HEX with N from 0 to 31")
-        pcrs[int(index)] = hex_bytes(value, f"--pcr {index}", length=PCR_BYTES)
+    named = named_pcrs(arguments.pcr)
     configuration = None
     if arguments.config is not None:
         configuration = load_configuration(arguments.config).digest()
-        pcrs[CONFIGURATION_PCR] = configuration_pcr(configuration)
+        expected = configuration_pcr(configuration)
+        if named.setdefault(CONFIGURATION_PCR, expected) != expected:
+            raise UsageError("--pcr 16 is not the PCR16 of --config")
+    pcrs |= named
     text = template(kind, arguments.release, pcrs, configuration=configuration, claimed=claimed)
     try:
         read_policy(text.encode())
     except Malformed as malformed:
-        Printer().line(f"cannot write a policy: {malformed}. {malformed.hint}")
-        return REFUSED
+        raise UsageError(f"cannot write a policy: {malformed}. {malformed.hint}") from None
     if arguments.output is None:
-        print(text, end="")
+        write(text)
         return ACCEPTED
     try:
         with Path(arguments.output).open("x") as target:
             target.write(text)
     except OSError as error:
-        raise UsageError(f"cannot write {arguments.output}: {error.strerror}") from None
+        raise UsageError(f"cannot write {arguments.output}: {reason(error)}") from None
     return ACCEPTED
+
+
+def named_pcrs(options: list[str]) -> dict[int, bytes]:
+    """What `--pcr N=HEX` says, once for each PCR. UsageError otherwise."""
+    found: dict[int, bytes] = {}
+    for option in options:
+        index, _, value = option.partition("=")
+        if not re.fullmatch(r"[0-9]{1,2}", index) or int(index) >= MOST_PCRS:
+            raise UsageError(f"--pcr {option[:40]}: not N=HEX with N from 0 to 31")
+        if int(index) in found:
+            raise UsageError(f"--pcr {int(index)} twice")
+        found[int(index)] = hex_bytes(value, f"--pcr {int(index)}", length=PCR_BYTES)
+    return found
 
 
 def template(
@@ -203,7 +221,7 @@ def template(
         "clock_drift_seconds = 0          # how far the judging clock may be behind the platform's",
         'nonce = "demanded"               # the nonce that was sent; "insecure_any" for archived documents',
         'unknown_fields = "refuse"        # or "ignore": fields that AWS may add are then named and not judged',
-        'user_data = "any"                # or "absent", "responder" (of this project\'s handshake), "hex:…"',
+        'user_data = "any"                # or "absent", "responder" (of this project\'s handshake), "hex:6162"',
         "insecure_allow_debug = false     # true accepts enclaves whose host reads their console",
         "",
         "# One table for each release that may run; during an upgrade two. A document must match one of them whole.",
@@ -217,11 +235,11 @@ def template(
         ]
     lines += [f'pcr{index} = "{value.hex()}"' for index, value in sorted(pcrs.items())]
     if kind == "enclave" and CONFIGURATION_PCR not in pcrs:
-        lines += ["# pcr16 = …                      # demand one configuration; without it any passes"]
+        lines += ["# pcr16 = ...                    # demand one configuration; without it any passes"]
     if configuration is not None:
         lines += [f'configuration = "{configuration.hex()}"  # the SHA-384 that PCR16 stands for']
     elif kind == "enclave":
-        lines += ["# configuration = …              # SHA-384 of the configuration that pcr16 stands for"]
+        lines += ["# configuration = ...            # SHA-384 of the configuration that pcr16 stands for"]
     lines += ["# not_before = 2026-07-01T00:00:00Z", "# not_after = 2027-01-01T00:00:00Z", ""]
     return "\n".join(lines)
 
@@ -245,7 +263,7 @@ def _sign(arguments: argparse.Namespace) -> int:
     try:
         target.write_bytes(sign(data, key=key))
     except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror}") from None
+        raise UsageError(f"cannot write {target}: {reason(error)}") from None
     public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
     Printer().line(f"wrote {target}; judge it with --policy-key {public}")
     return ACCEPTED

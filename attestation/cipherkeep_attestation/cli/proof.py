@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import binascii
 import re
 from typing import Any
 
 from cipherkeep_attestation.chain import iavl, ics23, rpc_json, state
-from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, read_file
+from cipherkeep_attestation.cli.inputs import UsageError, base64_bytes, hex_bytes, read_head, utf8
 from cipherkeep_attestation.cli.output import Section, Verdict, run_batch, show
-from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.errors import EvidenceError, Malformed
 
 SPECS = ("tendermint", "iavl")
+_FILE_LIMIT = 4 * ics23.MAX_PROOF  # bytes; two proofs in hexadecimal
 LINE_LIMIT = 4 * ics23.MAX_PROOF  # bytes; hexadecimal takes two for each
 
 _DESCRIPTION = """\
@@ -33,17 +32,17 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="judge a proof of presence or absence",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: cipherkeep-audit proof verify --app-hash 9f… --key uint64:7 --value a1… FILE",
+        epilog="Example: cipherkeep-audit proof verify --app-hash 9f... --key uint64:7 --value a1... FILE",
         allow_abbrev=False,
     )
     verify.add_argument("file", metavar="FILE", nargs="?", help="the proof; - for standard input")
     verify.add_argument("--app-hash", metavar="HEX", help="the root, 32 bytes")
-    verify.add_argument("--key", metavar="HEX", help="the key; text:… for text, uint64:… for eight bytes, big-endian")
+    verify.add_argument("--key", metavar="HEX", help="the key; text:T for text, uint64:N for eight bytes, big-endian")
     claimed = verify.add_mutually_exclusive_group()
     claimed.add_argument("--value", metavar="HEX", help="the value that the key must have")
     claimed.add_argument("--absent", action="store_true", help="the key must not be there")
     verify.add_argument("--collection", metavar="INSTANCE/NAME", help="FILE is a proof of this chain's own state")
-    verify.add_argument("--spec", choices=SPECS, default="tendermint", help="the kind of tree; tendermint without it")
+    verify.add_argument("--spec", choices=SPECS, help="the kind of tree; tendermint without it")
     verify.add_argument("--batch", metavar="FILE", help="judge one proof for each JSON line; - for standard input")
     verify.add_argument("--json", action="store_true", help="print the verdict as JSON")
     verify.set_defaults(run=run)
@@ -52,31 +51,32 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run(arguments: argparse.Namespace) -> int:
     """Judge a batch, or one proof."""
     given = (arguments.file, arguments.app_hash, arguments.key)
+    others = (arguments.value, arguments.collection, arguments.spec)
     if arguments.batch is not None:
-        if (
-            any(item is not None for item in given)
-            or arguments.value is not None
-            or arguments.absent
-            or arguments.collection
-        ):
-            raise UsageError("--batch goes with no other option")
+        if any(item is not None for item in (*given, *others)) or arguments.absent:
+            raise UsageError("--batch goes with no other option: every line names its own")
         return run_batch(arguments.batch, judge_line, line_limit=LINE_LIMIT)
     if any(item is None for item in given) or (arguments.value is None and not arguments.absent):
         raise UsageError("FILE, --app-hash, --key and one of --value and --absent are needed")
+    if arguments.collection is not None and arguments.spec is not None:
+        raise UsageError("--collection names this chain's own trees: --spec has no place beside it")
     root = hex_bytes(arguments.app_hash, "--app-hash", length=32)
     key = _key(arguments.key)
     value = None if arguments.absent else hex_bytes(arguments.value, "--value")
-    data = _proof(read_file(arguments.file, 4 * ics23.MAX_PROOF))
+    spec = arguments.spec or SPECS[0]
+    data = read_head(arguments.file, _FILE_LIMIT + 1)
     refusal: EvidenceError | None = None
     try:
         if arguments.collection is None:
-            judge(arguments.spec, root=root, key=key, value=value, proof=data)
+            judge(spec, root=root, key=key, value=value, proof=_proof(data))
         else:
-            judge_state(arguments.collection, root=root, key=key, value=value, proof=data)
+            judge_state(arguments.collection, root=root, key=key, value=value, proof=_proof(data))
     except EvidenceError as error:
         refusal = error
-    claim = "absent" if value is None else f"{len(value)} bytes: {value[:64].hex()}" + ("…" if len(value) > 64 else "")
-    tree = arguments.spec if arguments.collection is None else f"collection {arguments.collection}"
+    claim = (
+        "absent" if value is None else f"{len(value)} bytes: {value[:64].hex()}" + ("..." if len(value) > 64 else "")
+    )
+    tree = spec if arguments.collection is None else f"collection {arguments.collection}"
     rows = (("tree", tree), ("root", root.hex()), ("key", key.hex()), ("value", claim))
     verdict = Verdict(
         subject="proof",
@@ -122,7 +122,7 @@ def judge_line(line: dict[str, Any]) -> str:
 
 def _key(text: str) -> bytes:
     if text.startswith("text:"):
-        return text[5:].encode()
+        return utf8(text[5:], "--key")
     if text.startswith("uint64:"):
         number = text[7:]
         if not re.fullmatch(r"[0-9]{1,20}", number) or int(number) >= 1 << 64:
@@ -132,13 +132,15 @@ def _key(text: str) -> bytes:
 
 
 def _proof(data: bytes) -> bytes:
-    """The proof's bytes; proofs begin with bytes that no text begins with."""
+    """The proof's bytes; proofs begin with bytes that no text begins with. Raises `Malformed("proof.…")`."""
+    if len(data) > _FILE_LIMIT:
+        raise Malformed("proof.size", f"more than {_FILE_LIMIT} bytes")
     text = data.strip()
     if not data or data[0] < 0x20 or data[0] >= 0x80:
         return data
     try:
         if re.fullmatch(rb"(?:[0-9a-fA-F]{2})++", text):
             return bytes.fromhex(text.decode())
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise UsageError("the proof is neither bytes, hexadecimal nor base64") from None
+        return base64_bytes(text)
+    except ValueError:
+        raise Malformed("proof.encoding") from None

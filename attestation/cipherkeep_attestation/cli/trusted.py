@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
-from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, moment, read_file, strict_json
-from cipherkeep_attestation.cli.roots import trust_root
-from cipherkeep_attestation.errors import EvidenceError, Malformed
-from cipherkeep_attestation.nitro.certificate import read_certificate
+from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, read_file, stated_time, strict_json
+from cipherkeep_attestation.cli.roots import certificate, trust_root
+from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
 from cipherkeep_attestation.policy import LIMIT as POLICY_LIMIT
 from cipherkeep_attestation.policy import PolicyFile, read_policy
@@ -43,13 +41,21 @@ class Enclave:
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """The options of every command that judges from a trust file."""
     parser.add_argument("--trust", metavar="FILE", help="trust file: TOML, or JSON if the name ends in .json")
-    parser.add_argument("--at", metavar="TIME", help="judge at this time (RFC 3339); the time now without it")
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
 
 
+def add_time(parser: argparse.ArgumentParser) -> None:
+    """The option that says when evidence in files is judged; there is no default."""
+    parser.add_argument("--at", metavar="TIME", help="judge at this time, like 2026-07-01T12:00:00Z, or `now`")
+
+
 def time_of(arguments: argparse.Namespace) -> datetime:
-    """The time to judge at. Only here does the command look at a clock."""
-    return datetime.now(UTC) if arguments.at is None else moment(arguments.at)
+    """The time to judge at. UsageError when none is stated."""
+    if arguments.at is None:
+        raise UsageError(
+            "--at TIME is needed, or --at now: evidence holds at a time, and no clock is looked at unasked"
+        )
+    return stated_time(arguments.at)
 
 
 def open_trust(path: str | None) -> TrustFile:
@@ -83,12 +89,7 @@ def _root(enclave: TrustedEnclave, folder: Path) -> TrustRoot:
     text = enclave.root.strip()
     if not text.startswith(_PEM):
         return trust_root(text if text == "aws" else str(folder / text))
-    try:
-        data = ssl.PEM_cert_to_DER_cert(text)
-        read_certificate(data)
-    except (ValueError, Malformed):
-        raise UsageError("enclave.root: not a certificate") from None
-    return TrustRoot(data, "in the trust file")
+    return TrustRoot(certificate(text.encode(), "enclave.root"), "in the trust file")
 
 
 def _policy(enclave: TrustedEnclave, folder: Path) -> PolicyFile | None:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 from cipherkeep_attestation.chain import merkle, protobuf
-from cipherkeep_attestation.chain.header import LightBlock, Timestamp, vote_sign_bytes
+from cipherkeep_attestation.chain.header import Header, LightBlock, Timestamp, vote_sign_bytes
 from cipherkeep_attestation.chain.protobuf import Kind
-from cipherkeep_attestation.errors import EvidenceError
+from cipherkeep_attestation.errors import EvidenceError, Malformed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,3 +170,13 @@ def test_unauthenticated_fields_are_refused() -> None:
         with pytest.raises(EvidenceError) as refused:
             LightBlock.decode(protobuf.put_message(1, signed) + protobuf.put_message(2, validators))
         assert refused.value.code == "lightclient.unauthenticated_field"
+
+
+def test_a_chain_id_that_is_no_text_is_refused() -> None:
+    """Bytes that are not UTF-8 where a protobuf text belongs."""
+    chain = SimulatedChain(1, "some-chain")
+    encoded = chain.drafts[0].encode_header()
+    assert Header.decode(encoded).chain_id == "some-chain"
+    with pytest.raises(Malformed) as refusal:
+        Header.decode(encoded.replace(b"some-chain", b"some\xffchain"))
+    assert refusal.value.code == "protobuf.text"

@@ -126,9 +126,11 @@ WRONG_LINES: list[tuple[str, dict[str, Any]]] = [
     ("batch.fields", {"policy": {**POLICY, "allow_debug": "yes"}}),
     ("batch.fields", {"policy": {**POLICY, "nonce": ""}}),
     ("batch.fields", {"policy": {**POLICY, "nonce": 5}}),
-    ("batch.fields", {"policy": {**POLICY, "max_age_seconds": 0}}),
+    ("batch.fields", {"policy": {**POLICY, "max_age_seconds": -1}}),
+    ("batch.fields", {"at": "9999-12-31T23:59:59Z"}),
+    ("batch.fields", {"at": "2026-07-01T12:00:00+00:60"}),
+    ("batch.fields", {"policy": {**POLICY, "measurements": [{"1": IMAGE["1"]}]}}),
     ("batch.fields", {"policy": {**POLICY, "max_age_seconds": True}}),
-    ("batch.fields", {"policy": {**POLICY, "max_age_seconds": 10**30}}),
     ("batch.fields", {"policy": {**POLICY, "alow_debug": False}}),
 ]
 
@@ -163,6 +165,33 @@ def test_what_is_not_one_json_object_is_refused(files: Files, raw: bytes) -> Non
     """Duplicate names, floats, two values, and nesting without end included."""
     first, second = judged(files, raw, line(files, "next"))
     assert (first["code"], first["id"], second["accepted"]) == ("batch.json", None, True)
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (b'{"id": "a", "at": 1.5}', "a"),
+        (b'{"id": 7, "at": "x", "at": "y"}', 7),
+        (b'{"at": {"id": "inner", "id": "again"}, "id": "outer", "x": NaN}', "outer"),
+        (b'{"id": "a", "n": {"id": "b"}, "n": 0}', "a"),
+        (b'{"id": "a", "n": [[]], "n": 1e9, "id": "a"}', None),
+        (b'{"id": ["a"], "n": 1.5}', None),
+        (b'{"id": true, "n": 1.5}', None),
+        (b'[{"id": "a", "n": 1.5}]', None),
+    ],
+)
+def test_a_verdict_keeps_the_id_that_can_be_read(files: Files, raw: bytes, name: object) -> None:
+    """A number or a repeated name elsewhere refuses the line and not its id; two ids are none."""
+    first, second = judged(files, raw, line(files, "next"))
+    assert (first["code"], first["id"], second["accepted"]) == ("batch.json", name, True)
+
+
+def test_an_age_is_any_number_of_seconds(files: Files) -> None:
+    """Of 0 a document must have been made in the very millisecond; a huge one demands nothing."""
+    later = "2026-07-01T12:00:00.002Z"
+    cases = [(0, AT, None), (0, later, "document.too_old"), (10**30, later, None), (1, later, None)]
+    lines = [line(files, at=at, policy={**POLICY, "max_age_seconds": age}) for age, at, _ in cases]
+    assert [verdict["code"] for verdict in judged(files, *lines)] == [code for _, _, code in cases]
 
 
 def test_a_line_without_end_is_skipped_in_pieces(files: Files) -> None:

@@ -8,6 +8,7 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,10 @@ def shown(verdict: Verdict, stream: io.StringIO) -> str:
     return stream.getvalue()
 
 
-def test_every_state_has_a_word_beside_its_mark() -> None:
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_every_state_has_a_word_beside_its_mark(stream: type[io.StringIO]) -> None:
     """Nothing is said by symbol or colour alone."""
-    text = shown(VERDICT, Terminal())
+    text = shown(VERDICT, stream())
     for state in State:
         assert any(state.value in line and f"rule.{state.name.lower()}" in line for line in text.splitlines())
     assert "refused" in text
@@ -72,14 +74,27 @@ def test_control_characters_are_escaped_everywhere() -> None:
     assert plain("a\u202eb\x00é") == "a\\u202eb\\x00é"
 
 
-def test_a_stream_without_symbols_gets_ascii() -> None:
-    """Marks and names are replaced, never an exception."""
+def test_symbols_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe there are words alone, and so there are on a terminal that does not know the symbols."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    verdict = Verdict(
+        subject="thing", checks=VERDICT.checks, sections=(Section("rows", (("1", "holds"),), State.PASSED),)
+    )
+    text = shown(verdict, Terminal())
+    assert "  ✓ passed " in text and "  ✗ failed " in text and "  ✓ 1  holds" in text and "✓ accepted: thing" in text
+    piped = shown(verdict, io.StringIO())
+    assert piped.isascii() and "  passed " in piped and "  1  holds" in piped
+    assert piped.splitlines()[-1] == "accepted: thing"
+
+    class Old(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
     raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, "ascii")
-    show(Verdict(subject="é", checks=VERDICT.checks), as_json=False, stream=stream)
+    stream = Old(raw, "ascii")
+    show(replace(verdict, subject="é"), as_json=False, stream=stream)
     stream.flush()
-    assert b"+ passed" in raw.getvalue()
-    assert b"x failed" in raw.getvalue()
+    assert raw.getvalue().decode() == piped.replace("thing", "\\xe9")
 
 
 def test_json_is_one_object_and_ascii() -> None:
@@ -122,10 +137,17 @@ def test_times_are_those_of_rfc_3339(text: str) -> None:
         "２026-07-01T12:00:00Z",
         "2026-07-01T12:00:00Z\n",
         "2026-07-01T12:00:00+99:00",
+        "2026-07-01T12:00:00+24:00",
+        "2026-07-01T12:00:00+01:99",
+        "2026-07-01T12:00:00+00:60",
+        "2026-07-01T12:00:00-00:60",
+        "0001-12-31T23:59:59Z",
+        "9998-12-31T23:59:59-00:01",
+        "9999-12-31T23:59:59Z",
     ],
 )
 def test_other_times_are_not_understood(text: str) -> None:
-    """No week dates, no leap seconds, no other digits."""
+    """No week dates, no leap seconds, no other digits, no year at whose end there is nothing to compute with."""
     with pytest.raises(UsageError):
         moment(text)
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
+import shlex
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -217,7 +221,7 @@ def test_a_proof_may_be_bytes_hexadecimal_or_base64(tmp_path: Path, capsys: pyte
             assert main([*given, "--value", "00"]) == 1
             assert main(given) == 2
     out = capsys.readouterr().out
-    assert "✓ accepted: proof: the key is absent" in out and "✗ refused: proof" in out
+    assert "accepted: proof: the key is absent" in out and "refused: proof" in out
 
 
 def test_keys_may_be_text_or_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,10 +254,54 @@ def test_keys_may_be_text_or_numbers(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_options_that_do_not_go_together_are_a_mistake_of_the_caller(tmp_path: Path) -> None:
-    """A batch with a proof beside it, a root of another length, a file that is none."""
+    """A batch with a proof beside it, two kinds of trees, a root of another length, a file that cannot be read."""
     (tmp_path / "proof").write_text("not a proof!")
     file = str(tmp_path / "proof")
-    assert main(["proof", "verify", "--batch", file, "--key", "00"]) == 2
+    for other in (["--key", "00"], ["--spec", "iavl"], ["--collection", ""], ["--value", ""], ["--absent"]):
+        assert main(["proof", "verify", "--batch", file, *other]) == 2, other
+    both = ["--collection", "one/requests", "--spec", "tendermint"]
+    assert main(["proof", "verify", file, "--app-hash", "00" * 32, "--key", "uint64:1", "--absent", *both]) == 2
     assert main(["proof", "verify", file, "--app-hash", "00", "--key", "00", "--absent"]) == 2
-    assert main(["proof", "verify", file, "--app-hash", "00" * 32, "--key", "00", "--absent"]) == 2
     assert main(["proof", "verify", str(tmp_path), "--app-hash", "00" * 32, "--key", "00", "--absent"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"not a proof!", "proof.encoding"),
+        (b"QUJD=", "proof.encoding"),
+        (b"abc", "proof.encoding"),
+        (b"\xff" * (ics23.MAX_PROOF + 1), "proof.size"),
+        (b"00" * (ics23.MAX_PROOF + 1), "proof.size"),
+        (b"0" * (5 * ics23.MAX_PROOF), "proof.size"),
+    ],
+)
+def test_a_file_that_is_no_proof_is_refused_with_a_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, code: str
+) -> None:
+    """Bad evidence is a refusal, whether it is no proof at all or larger than any."""
+    file = tmp_path / "proof"
+    file.write_bytes(content)
+    given = ["proof", "verify", str(file), "--app-hash", "00" * 32, "--key", "00", "--absent", "--json"]
+    assert main(given) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == code
+
+
+def test_a_batch_may_come_through_a_pipe(tmp_path: Path) -> None:
+    """The standard input by either name, a pipe that the shell made, a named pipe; a device is none of them."""
+    lines = tmp_path / "lines"
+    lines.write_text("".join(json.dumps(line(spec, path)) + "\n" for spec, path in VECTORS))
+    os.mkfifo(tmp_path / "named")
+    audit = f"{shlex.quote(sys.executable)} -m cipherkeep_attestation.cli.main proof verify --batch"
+    for script in (
+        f"{audit} - < lines",
+        f"cat lines | {audit} -",
+        f"{audit} /dev/stdin < lines",
+        f"cat lines | {audit} /dev/stdin",
+        f"{audit} <(sleep 0.2; cat lines)",
+        f"cat lines > named & {audit} named",
+    ):
+        done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout.count(b'"accepted": true')) == (0, len(VECTORS)), script
+    assert main(["proof", "verify", "--batch", "/dev/zero"]) == 2
+    assert main(["proof", "verify", "--batch", str(tmp_path)]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
 from cipherkeep_attestation.receipts.judging import Evidence, Trust
 from cipherkeep_attestation.receipts.offline import PLAN, Audited, audit, genesis_of
-from cipherkeep_attestation.receipts.receipt import Receipt, Registered
+from cipherkeep_attestation.receipts.receipt import MAX_RECEIPT, Receipt, Registered
 from cipherkeep_attestation.receipts.trust import read_toml, write_toml
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.answer import Answer, unverified
@@ -470,7 +471,7 @@ async def test_the_command_says_what_was_asked_and_what_held_the_key(
     given_ = files(tmp_path, one, receipt, digest_only=digest_only)
     assert main(["answer", "verify", *given_]) == 0
     text = capsys.readouterr().out
-    assert "uint64 42" in text and PCRS[0].hex() in text and "✗" not in text
+    assert "uint64 42" in text and PCRS[0].hex() in text and "failed" not in text
     assert main(["answer", "verify", *given_, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["accepted"] and found["answer"]["values"] == ["uint64 42"]
@@ -481,18 +482,39 @@ async def test_the_command_says_what_was_asked_and_what_held_the_key(
 async def test_the_command_shows_where_a_receipt_fails(
     one: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The rule that failed has ✗, those before it ✓, those behind it are not judged."""
+    """The rule that failed says so, those before it passed, those behind it are not judged."""
     receipt = await answered(one, 42)
     assert main(["answer", "verify", *files(tmp_path, one, replace(receipt, registrations=()))]) == 1
     text = capsys.readouterr().out
-    assert "✓ passed" in text and "✗ failed" in text and "· not judged" in text
+    assert "  passed " in text and "  failed " in text and "  not judged " in text
     assert "receipt.registration" in text
     (tmp_path / "receipt.cbor").write_bytes(b"no receipt")
     given_ = files(tmp_path, one, receipt)
     (tmp_path / "receipt.cbor").write_bytes(b"\xa0")
     assert main(["answer", "verify", *given_]) == 1
+    assert main(["answer", "verify", *given_[:-2]]) == 2
+    assert "--at now" in capsys.readouterr().err
+    (tmp_path / "receipt.cbor").write_bytes(receipt.encode() + bytes(MAX_RECEIPT))
+    assert main(["answer", "verify", *given_, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["code"] == "encoding.size"
     (tmp_path / "trust.toml").write_text((tmp_path / "trust.toml").read_text().split("[enclave]")[0])
     assert main(["answer", "verify", *given_]) == 2
+
+
+async def test_a_root_in_the_trust_file_is_exactly_one_certificate(one: Setting, tmp_path: Path) -> None:
+    """Two certificates one after the other, or anything inside the base64 that is none, are not the first one."""
+    given_ = files(tmp_path, one, await answered(one, 42))
+    text = ssl.DER_cert_to_PEM_cert(root_of(one).certificate_der)
+    trust = (tmp_path / "trust.toml").read_text()
+    for root, code in (
+        (text, 0),
+        (text + text, 2),
+        (text.replace("MII", "M!II", 1), 2),
+        (text.replace("\n", "\n-\n", 1), 2),
+        (text + "more", 2),
+    ):
+        (tmp_path / "trust.toml").write_text(trust.replace('"root.der"', f'"""\n{root}"""'))
+        assert main(["answer", "verify", *given_]) == code, root
 
 
 async def test_a_policy_in_the_trust_file_is_demanded(

@@ -1049,6 +1049,11 @@ RULES: dict[str, Rule] = {
         hint="Publish the conflict; governance decides which branch holds.",
         source="CometBFT v0.38, light-client/accountability",
     ),
+    "lightclient.no_fork": Rule(
+        "Two blocks do not contradict each other.",
+        hint="They must have one height and two hashes, or the higher one must name another parent than the lower one.",
+        source="CometBFT v0.38, light-client/accountability",
+    ),
     "lightclient.not_sequential": Rule(
         "A block is not the one right above the last.",
         hint="Hand over every block in order, or allow skipping: more than two thirds of the known set must sign then.",
@@ -1452,6 +1457,11 @@ RULES: dict[str, Rule] = {
         "An inbox is proven under a header that is not later than its block.",
         hint="Use a header above the block: the state after block H is under header H+1.",
         source="design, decision 3",
+    ),
+    "ledger.forked": Rule(
+        "The chain's own state says that it has forked: no secret is used until governance lifts that.",
+        hint="Find out who signed both branches; to go on, governors sign `lift_freeze` for the digest in the detail.",
+        source="design, decision 6",
     ),
     "ledger.expired": Rule(
         "The requests of this block have expired under the newest header.",

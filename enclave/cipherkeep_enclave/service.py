@@ -79,6 +79,7 @@ class KmsService(kms_pb2_grpc.KmsServicer):
     async def _status(self) -> pb.StatusReply:
         keeper, ledger, vault = self._keeper, self._keeper.ledger, self._keeper.vault
         head, view, conflict = ledger.head, ledger.view, ledger.frozen
+        forked = view is not None and view.fork is not None
         reply = pb.StatusReply(
             party=keeper.configuration.party,
             boot=keeper.boot,
@@ -88,12 +89,14 @@ class KmsService(kms_pb2_grpc.KmsServicer):
             open=vault is not None,
             control_serial=ledger.decisions.control.serial,
             party_index=ledger.party_index,
-            frozen=conflict.code if conflict else "",
+            frozen=conflict.code if conflict else "ledger.forked" if forked else "",
             now=int(keeper.now().timestamp()),
         )
         if head is not None:
             reply.head_height, reply.head_hash = head.height, head.hash()
             reply.head_time = int(head.time.datetime.timestamp())
+        if conflict is not None:
+            reply.fork_held_height, reply.fork_other = conflict.trusted.height, conflict.block.encode()
         if view is not None:
             reply.control_height = reply.checkpoint_height = view.height
             reply.checkpoint_hash = view.hash

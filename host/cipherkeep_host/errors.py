@@ -301,6 +301,18 @@ HOST_RULES: dict[str, HostRule] = {
         "An answer was made under another configuration than the party registered with.",
         hint="Register the enclave again.",
     ),
+    "fhevm.fork_held": HostRule(
+        "A report of a fork does not bring a block of this chain, or one too old for its hash to be known.",
+        hint="`held` is this chain's own light block for the height; hashes are kept for some hours.",
+    ),
+    "fhevm.fork_noted": HostRule(
+        "The chain has noted a fork already, and governance has not lifted it.",
+        hint="Nothing more needs to be reported: no enclave uses a secret now.",
+    ),
+    "fhevm.fork_lifted": HostRule(
+        "Governance has lifted this fork already.",
+        hint="Evidence is taken once. Another fork has another digest.",
+    ),
     "fhevm.answer_head": HostRule(
         "An answer names a head under which its request cannot have been proven.",
         hint="Let the connector send the answer again in a later block; if it stays, suspect the party.",
@@ -394,6 +406,10 @@ HOST_RULES: dict[str, HostRule] = {
         hint="Nothing was encrypted under it and nothing is lost. This vault makes no second key for one statement:"
         " sign another keygen statement and send its request. If it expires again, key generation takes longer than"
         " the instance's expiry_blocks.",
+    ),
+    "connector.forked": HostRule(
+        "The enclave has seen two branches of the chain and uses no secret.",
+        hint="The fork is reported to the chain. Governors find out who signed both, and sign `lift_freeze` to go on.",
     ),
     "connector.material": HostRule(
         "Public material from the enclave is not what its signed answer names.",

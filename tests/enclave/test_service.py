@@ -12,6 +12,8 @@ import grpc
 import grpc.aio
 import pytest
 import pytest_asyncio
+from cipherkeep_attestation.chain.fork import verify_fork
+from cipherkeep_attestation.chain.header import LightBlock
 from cipherkeep_attestation.statements import registration
 from cipherkeep_attestation.statements.answer import Answer
 from cipherkeep_attestation.statements.request import Keygen
@@ -108,6 +110,22 @@ async def test_the_whole_protocol(world: World, stub: Any, cached_engine: Any) -
     assert (status.manifest_serial, status.manifest_digest) == answer.context.manifest
     assert (status.evidence_key, status.signing_key) == (found.claims.evidence_key, found.claims.signing_key)
     assert status.head_hash == world.chain.header_hash(world.chain.height)
+
+
+async def test_a_fork_that_was_seen_is_handed_out_as_evidence(world: World, stub: Any) -> None:
+    """What a connector needs to report it: which height is held, and the block against it."""
+    await world.bring_up()
+    fork = world.chain.fork_at(world.chain.height - 1)
+    fork.produce()
+    block = fork.encoded(fork.height)
+    refusal = await refused(stub.Advance(pb.AdvanceRequest(light_blocks=[block])))
+    assert refusal.code == "lightclient.conflict"
+    status = await stub.Status(pb.StatusRequest())
+    assert (status.frozen, status.fork_other) == ("lightclient.conflict", block)
+    assert status.fork_held_height == world.chain.height
+    held = world.chain.light_block(status.fork_held_height).header
+    conflict = world.keeper.ledger.frozen
+    assert conflict is not None and verify_fork(held, LightBlock.decode(status.fork_other)) == conflict.digest
 
 
 async def test_refusals_travel_with_their_codes(world: World, stub: Any) -> None:

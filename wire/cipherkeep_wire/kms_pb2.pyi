@@ -11,7 +11,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusReply(_message.Message):
-    __slots__ = ("party", "boot", "configuration", "freshness_nonce", "fresh", "open", "head_height", "head_hash", "head_time", "control_serial", "control_height", "party_index", "manifest_serial", "manifest_digest", "keys", "frozen", "now", "evidence_key", "signing_key", "checkpoint_hash", "checkpoint_height")
+    __slots__ = ("party", "boot", "configuration", "freshness_nonce", "fresh", "open", "head_height", "head_hash", "head_time", "control_serial", "control_height", "party_index", "manifest_serial", "manifest_digest", "keys", "frozen", "now", "evidence_key", "signing_key", "checkpoint_hash", "checkpoint_height", "fork_held_height", "fork_other")
     PARTY_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     CONFIGURATION_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,8 @@ class StatusReply(_message.Message):
     SIGNING_KEY_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_HASH_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FORK_HELD_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    FORK_OTHER_FIELD_NUMBER: _ClassVar[int]
     party: str
     boot: bytes
     configuration: bytes
@@ -54,7 +56,9 @@ class StatusReply(_message.Message):
     signing_key: bytes
     checkpoint_hash: bytes
     checkpoint_height: int
-    def __init__(self, party: _Optional[str] = ..., boot: _Optional[bytes] = ..., configuration: _Optional[bytes] = ..., freshness_nonce: _Optional[bytes] = ..., fresh: _Optional[bool] = ..., open: _Optional[bool] = ..., head_height: _Optional[int] = ..., head_hash: _Optional[bytes] = ..., head_time: _Optional[int] = ..., control_serial: _Optional[int] = ..., control_height: _Optional[int] = ..., party_index: _Optional[int] = ..., manifest_serial: _Optional[int] = ..., manifest_digest: _Optional[bytes] = ..., keys: _Optional[_Iterable[bytes]] = ..., frozen: _Optional[str] = ..., now: _Optional[int] = ..., evidence_key: _Optional[bytes] = ..., signing_key: _Optional[bytes] = ..., checkpoint_hash: _Optional[bytes] = ..., checkpoint_height: _Optional[int] = ...) -> None: ...
+    fork_held_height: int
+    fork_other: bytes
+    def __init__(self, party: _Optional[str] = ..., boot: _Optional[bytes] = ..., configuration: _Optional[bytes] = ..., freshness_nonce: _Optional[bytes] = ..., fresh: _Optional[bool] = ..., open: _Optional[bool] = ..., head_height: _Optional[int] = ..., head_hash: _Optional[bytes] = ..., head_time: _Optional[int] = ..., control_serial: _Optional[int] = ..., control_height: _Optional[int] = ..., party_index: _Optional[int] = ..., manifest_serial: _Optional[int] = ..., manifest_digest: _Optional[bytes] = ..., keys: _Optional[_Iterable[bytes]] = ..., frozen: _Optional[str] = ..., now: _Optional[int] = ..., evidence_key: _Optional[bytes] = ..., signing_key: _Optional[bytes] = ..., checkpoint_hash: _Optional[bytes] = ..., checkpoint_height: _Optional[int] = ..., fork_held_height: _Optional[int] = ..., fork_other: _Optional[bytes] = ...) -> None: ...
 
 class AdvanceRequest(_message.Message):
     __slots__ = ("light_blocks", "control", "control_proof", "statements")

@@ -77,8 +77,13 @@ class Conflict(Untrusted):
     @property
     def digest(self) -> bytes:
         """Names the conflict (32 bytes): what governance signs to lift the freeze."""
-        pair = [_CONFLICT, self.trusted.chain_id, self.trusted.hash(), self.conflicting.hash()]
-        return hashlib.sha256(cbor.encode(pair)).digest()
+        return conflict_digest(self.trusted, self.conflicting)
+
+
+def conflict_digest(trusted: Header, conflicting: Header) -> bytes:
+    """Names two headers that contradict each other (32 bytes), and which of them is held."""
+    pair = [_CONFLICT, trusted.chain_id, trusted.hash(), conflicting.hash()]
+    return hashlib.sha256(cbor.encode(pair)).digest()
 
 
 def check_commit(block: LightBlock) -> bytes:

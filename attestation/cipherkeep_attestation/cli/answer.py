@@ -182,6 +182,8 @@ def _warnings(audited: Audited) -> tuple[str, ...]:
     left = audited.statements - audited.decisions.control.serial
     if left:
         found.append(f"{left} later decisions of the governors are left out, as you asked")
+    if audited.fork is not None:
+        found.append(f"the chain has forked, and governors have not lifted that: {audited.fork.hex()}")
     if audited.key_id in audited.decisions.retired:
         found.append("the governors have retired this key; whether before the answer is not shown")
     found += [

@@ -88,6 +88,7 @@ class Audited:
     holders: tuple[Holder, ...]
     decisions: Decisions  # by which it was judged
     statements: int  # how many stand under the last header
+    fork: bytes | None  # that was proven to the chain by then, and not lifted
 
     @property
     def registered_later(self) -> tuple[str, ...]:
@@ -136,7 +137,8 @@ def audit(
     trace.passes("receipt.registration", "registration.block", "document.signature", "document.pcr_mismatch")
     trace.passes("registration.user_data", "registration.configuration", "receipt.configuration", "receipt.admission")
     _policy(holders, measurements, trace)
-    return Audited(verified, key.terms, key.id, holders, decisions, len(receipt.statements))
+    fork = Control.decode(receipt.control.value).fork
+    return Audited(verified, key.terms, key.id, holders, decisions, len(receipt.statements), fork)
 
 
 def genesis_of(receipt: Receipt, digest: bytes) -> Genesis:
@@ -165,7 +167,7 @@ def _decisions(receipt: Receipt, trust: Trust, client: LightClient, decided: int
     )
     decisions = decide(receipt.statements, instance=trust.instance, genesis=trust.genesis)
     leaf = Control.decode(shown.value)
-    if leaf != decisions.control:
+    if not leaf.counts(decisions.control):
         raise Untrusted("governance.log", f"leaf {leaf.serial}, shown {decisions.control.serial}")
     if decided is None or decided == leaf.serial:
         return decisions

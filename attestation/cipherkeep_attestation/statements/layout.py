@@ -2,7 +2,7 @@
 
 | collection | key | value |
 | --- | --- | --- |
-| `control` | 1 | `Control`: number of governance statements and the hash over all of them |
+| `control` | 1 | `Control`: number of governance statements, the hash over all of them, a fork that is not lifted |
 | `statements` | serial number, from 1 | a signed governance statement |
 | `inbox` | height of a block | `Inbox`: the requests of that block |
 | `requests` | counter, from 1 | `RequestRecord` |
@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import Malformed
@@ -29,24 +29,33 @@ _DIGEST = cbor.raw(32)
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The control leaf: `statements` is h_n with h_0 = 32 zero bytes, h_i = SHA-256(h_{i-1} ‖ SHA-256(statement i))."""
+    """The control leaf: `statements` is h_n with h_0 = 32 zero bytes, h_i = SHA-256(h_{i-1} ‖ SHA-256(statement i)).
+
+    `fork`: the digest of a fork that was proven to the chain and that governance has not lifted, or None.
+    """
 
     serial: int = 0
     statements: bytes = bytes(32)
+    fork: bytes | None = None
 
     def after(self, statement: bytes) -> Control:
         """The leaf once one more signed statement stands in state."""
-        return Control(self.serial + 1, hashlib.sha256(self.statements + hashlib.sha256(statement).digest()).digest())
+        digest = hashlib.sha256(self.statements + hashlib.sha256(statement).digest()).digest()
+        return replace(self, serial=self.serial + 1, statements=digest)
+
+    def counts(self, other: Control) -> bool:
+        """Whether both stand for the same statements."""
+        return (self.serial, self.statements) == (other.serial, other.statements)
 
     def encode(self) -> bytes:
         """Deterministic CBOR."""
-        return cbor.encode({"serial": self.serial, "statements": self.statements})
+        return cbor.encode({"fork": self.fork, "serial": self.serial, "statements": self.statements})
 
     @classmethod
     def decode(cls, data: bytes) -> Control:
         """Read what `encode` writes."""
-        found = cbor.fields(cbor.decode(data), serial=cbor.uint(), statements=_DIGEST)
-        return cls(found["serial"], found["statements"])
+        found = cbor.fields(cbor.decode(data), fork=cbor.nullable(_DIGEST), serial=cbor.uint(), statements=_DIGEST)
+        return cls(**found)
 
 
 @dataclass(frozen=True, slots=True)

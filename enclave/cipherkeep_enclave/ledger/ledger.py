@@ -39,6 +39,7 @@ class View:
     hash: bytes
     time: int  # seconds since 1970
     decisions: Decisions
+    fork: bytes | None = None  # that the chain has noted and governance has not lifted
 
 
 class Ledger:
@@ -127,6 +128,8 @@ class Ledger:
         view = self._view
         if view is None:
             raise ServiceError("service.no_control")
+        if view.fork is not None:
+            raise Refused("ledger.forked", view.fork.hex())
         age = self._now().timestamp() - view.time
         if age > self._limits.head_age.total_seconds():
             raise ServiceError("service.stale_head", f"{int(age)} seconds at height {view.height}")
@@ -182,9 +185,10 @@ class Ledger:
         )
         decisions = self._follow(statements)
         leaf = Control.decode(control)
-        if leaf != decisions.control:
+        if not leaf.counts(decisions.control):
             raise Untrusted("governance.log", f"leaf {leaf.serial}, known {decisions.control.serial}")
-        self._view = View(head.height, self._client.head_hash, int(head.time.datetime.timestamp()), decisions)
+        time = int(head.time.datetime.timestamp())
+        self._view = View(head.height, self._client.head_hash, time, decisions, leaf.fork)
         return self._view
 
     def freshen(self, header_height: int, key: int, proof: bytes) -> None:

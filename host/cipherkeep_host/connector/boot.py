@@ -1,6 +1,6 @@
 """The only place that brings an enclave from its start to where it answers: anchor, freshness, vault, registration.
 
-    begin ── advance until admitted ── freshness tx, Freshen ── record proof, Open ── Register, register tx
+    forks ── begin ── advance until admitted ── freshness tx, Freshen ── record proof, Open ── Register, register tx
 
 Each step asks the enclave first whether it is done already, so that all of it may be repeated after any failure. Two
 of them wait for governance, as long as it takes: admission, and a registration that the contract refuses.
@@ -20,7 +20,7 @@ from cipherkeep_wire import kms_pb2
 from cipherkeep_wire.errors import ServiceError
 
 from cipherkeep_host.chain.client import TransactionRefused
-from cipherkeep_host.client.node import Sender
+from cipherkeep_host.client.node import Node, Sender
 from cipherkeep_host.connector.enclave import Enclave
 from cipherkeep_host.connector.feed import Feed
 from cipherkeep_host.connector.progress import Progress
@@ -40,6 +40,7 @@ class Boot:
         *,
         enclave: Enclave,
         feed: Feed,
+        node: Node,
         sender: Sender,
         vault: VaultFolder,
         progress: Progress,
@@ -48,6 +49,7 @@ class Boot:
     ) -> None:
         self._enclave = enclave
         self._feed = feed
+        self._node = node
         self._sender = sender
         self._vault = vault
         self._progress = progress
@@ -62,6 +64,7 @@ class Boot:
         `HostError`, `RemoteError` when a step fails.
         """
         self.stage = "anchor"
+        await self._report_fork()
         await self._feed.begin()
         status = await self._admitted()
         if not status.fresh:
@@ -80,6 +83,21 @@ class Boot:
                 self._progress.reopen_votes()
         self.stage = "up"
         return status
+
+    async def _report_fork(self) -> None:
+        """A fork that the enclave has seen is the whole chain's business: noted there, it binds every enclave."""
+        status = await self._enclave.status()
+        if not status.fork_other:
+            return
+        held = await self._node.light_block(status.fork_held_height)
+        body = {"held": held.encode(), "other": status.fork_other}
+        try:
+            await self._sender.send([Message(self._instance, "report_fork", body)])
+        except TransactionRefused as refused:
+            if refused.rule not in ("fhevm.fork_noted", "fhevm.fork_lifted"):
+                # The enclave holds another branch than our node, or the fork is too old: operators must look.
+                _log.warning("fork not reported", code=refused.rule, detail=refused.detail)
+        _log.error("the chain has forked", code=status.frozen, held=status.fork_held_height)
 
     async def _admitted(self) -> kms_pb2.StatusReply:
         self.stage = "admission"

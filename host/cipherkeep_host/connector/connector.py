@@ -111,6 +111,7 @@ class Connector:
             boot = Boot(
                 enclave=enclave,
                 feed=feed,
+                node=around.node,
                 sender=around.sender,
                 vault=self._vault,
                 progress=self.progress,

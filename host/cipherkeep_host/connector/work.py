@@ -128,7 +128,7 @@ class Work:
             await self._follow(tasks)
 
     async def _watch(self) -> None:
-        """End the session when another boot answers, or when the party's registration has lapsed.
+        """End the session when another boot answers, the enclave has seen a fork, or the registration has lapsed.
 
         The channel reconnects by itself, and on a quiet chain nothing else would notice that the enclave is new and
         holds no key, or that none of its answers would count.
@@ -136,9 +136,11 @@ class Work:
         while True:
             await asyncio.sleep(self._limits.watch_pause)
             lapsed = False
-            boot = (await self._enclave.status()).boot
-            if boot != self._boot:
-                raise HostError("connector.other_boot", boot.hex())
+            status = await self._enclave.status()
+            if status.boot != self._boot:
+                raise HostError("connector.other_boot", status.boot.hex())
+            if status.fork_other:
+                raise HostError("connector.forked", status.frozen)
             with contextlib.suppress(HostError):  # a node that is away is noticed where it is needed
                 record = (await self._node.prove(self._instance, layout.PARTIES, self._party)).value
                 lapsed = record is not None and layout.PartyRecord.decode(record).registration is None

@@ -169,6 +169,22 @@ async def test_a_lift_by_too_few_governors_thaws_nothing(world: World) -> None:
     assert ledger.frozen is not None
 
 
+async def test_a_fork_that_the_chain_has_noted_binds(world: World) -> None:
+    """An enclave that saw one branch alone, or was started since, uses no secret while the leaf says so."""
+    ledger = await current(world)
+    leaf = Control.decode(world.chain.value(INSTANCE, "control", 1))
+    world.chain.produce(world.interval, {f"{INSTANCE}/control": {1: replace(leaf, fork=b"f" * 32).encode()}})
+    world.chain.produce(world.interval)
+    await world.advance()
+    with pytest.raises(EvidenceError) as refusal:
+        ledger.current()
+    assert (code(refusal), refusal.value.detail) == ("ledger.forked", (b"f" * 32).hex())
+    world.chain.produce(world.interval, {f"{INSTANCE}/control": {1: leaf.encode()}})
+    world.chain.produce(world.interval)
+    await world.advance()
+    assert ledger.current().fork is None
+
+
 # --- the control leaf ---
 
 

@@ -274,6 +274,20 @@ async def test_statements_need_enough_governors(one: Setting) -> None:
     assert refused(one, replace(receipt, statements=(few, *receipt.statements[1:]))) == "governance.quorum"
 
 
+async def test_a_fork_that_was_noted_is_said(one: Setting) -> None:
+    """The answer is from before, or was given by an enclave that was not shown the leaf: whoever reads must know."""
+    receipt = await answered(one, 5)
+    assert judged(one, receipt).fork is None
+    world = one.world
+    fork = world.chain.fork_at(world.height - 1)
+    fork.produce(1)
+    body = {"held": world.chain.encoded(world.height), "other": fork.encoded(world.height)}
+    assert world.block(("report_fork", body))[0].code == "ok"
+    world.block()
+    later = await make_receipt(one.node, receipt.request.record.key, trust=one.trust)
+    assert judged(one, later).fork is not None
+
+
 # --- validators who leave out a check of the contract ---
 
 

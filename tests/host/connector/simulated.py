@@ -28,7 +28,7 @@ from cipherkeep_attestation.chain.header import LightBlock
 from cipherkeep_attestation.chain.light import LightClient
 from cipherkeep_attestation.chain.state import StateProof, verify_present
 from cipherkeep_attestation.errors import EvidenceError
-from cipherkeep_attestation.statements import layout, request
+from cipherkeep_attestation.statements import governance, layout, request
 from cipherkeep_attestation.statements.binding import Ciphertext
 from cipherkeep_attestation.statements.manifest import Manifest, SealedObject
 from cipherkeep_attestation.statements.material import Material
@@ -244,7 +244,11 @@ class SimulatedEnclave(kms_pb2_grpc.KmsServicer):
     async def Status(self, asked: Any, context: Any) -> Any:
         def work() -> Any:
             anchored = self.light._head is not None
+            conflict = self.light.frozen
             return kms_pb2.StatusReply(
+                frozen=conflict.code if conflict else "",
+                fork_held_height=conflict.trusted.height if conflict else 0,
+                fork_other=conflict.block.encode() if conflict else b"",
                 party=self.party.name,
                 boot=self.boot,
                 freshness_nonce=self.nonce,
@@ -259,6 +263,7 @@ class SimulatedEnclave(kms_pb2_grpc.KmsServicer):
 
     async def Advance(self, asked: Any, context: Any) -> Any:
         def work() -> Any:
+            self._lift(asked.statements)
             for data in asked.light_blocks:
                 block = LightBlock.decode(data)
                 step = self.light.anchor if self.light._head is None else self.light.step
@@ -277,6 +282,13 @@ class SimulatedEnclave(kms_pb2_grpc.KmsServicer):
             return kms_pb2.AdvanceReply(head_height=self.light.head.height, control_serial=self.serial)
 
         return await self._serve("Advance", asked, context, work)
+
+    def _lift(self, statements: Sequence[bytes]) -> None:
+        genesis = self.world.governance.genesis
+        for data in statements:
+            found = governance.verify(data, governors=genesis.governors, instance="one", genesis=genesis.digest())
+            if found.kind == governance.LIFT_FREEZE and self.light.frozen is not None:
+                self.light.lift(found.content()["conflict"])
 
     def _present(self, header: Any, collection: str, key: int, value: bytes, proof: bytes) -> None:
         verify_present(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
+from cipherkeep_attestation.chain.light import Conflict
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.request import Keygen
 from cipherkeep_host.contracts.fhevm import records
@@ -362,6 +363,31 @@ async def test_a_registration_that_lapses_while_it_works_is_made_again_on_a_quie
     await scene.until(lambda: scene.world.party_record(1).registration is not None, "registered")
     found = await scene.ask(scene.world.public(1))
     assert await scene.ended(found.counter) == layout.FINAL
+
+
+async def test_a_fork_that_the_enclave_saw_is_noted_on_the_chain(scene: Scene) -> None:
+    """Another host showed it the other branch. Once governance has lifted the fork, everything goes on."""
+    await scene.up()
+    await scene.generate()
+    world, light = scene.world, scene.enclave.light
+    fork = world.chain.fork_at(light.head.height - 1)
+    fork.produce(1)
+    with pytest.raises(Conflict) as conflict:
+        light.step(fork.light_block(light.head.height), now=world.now)
+    connector = scene.connector
+    assert connector is not None
+
+    def noted() -> bytes | None:
+        return layout.Control.decode(world.value(layout.CONTROL, layout.CONTROL_KEY) or b"").fork
+
+    await scene.until(lambda: noted() == conflict.value.digest, "noted")
+    await scene.until(lambda: connector.problem == "lightclient.frozen", "frozen")
+    found = await scene.ask(scene.world.public(1))
+    assert scene.state(found.counter) == layout.PENDING
+    assert world.govern(world.governance.lift(conflict.value.digest)) == "ok"
+    await scene.node.mine()
+    assert await scene.ended(found.counter) == layout.FINAL
+    assert noted() is None
 
 
 @pytest.mark.parametrize("pool", [True, False])

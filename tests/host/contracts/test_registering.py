@@ -15,7 +15,8 @@ from cipherkeep_attestation.chain.light import LightRoot
 from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.configuration import Configuration, KeyService
 from cipherkeep_attestation.statements.registration import measurements_digest
-from cipherkeep_host.contracts.fhevm import registering
+from cipherkeep_host.contracts.fhevm import closing, registering
+from cipherkeep_host.contracts.fhevm.limits import LIMITS
 from cipherkeep_host.contracts.fhevm.records import number
 from cipherkeep_host.contracts.interface import ContractRefusal, ContractState
 
@@ -426,8 +427,9 @@ def test_a_nonce_for_no_party_is_refused(admitted: World) -> None:
     assert nonce(admitted, bytes(32), "omega").code == "fhevm.party_unknown"
 
 
-def test_hashes_of_old_blocks_are_forgotten(admitted: World) -> None:
-    """The contract keeps what registrations may name, and no more."""
+def test_hashes_of_old_blocks_are_forgotten(admitted: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contract keeps as many as it says, and no more."""
+    monkeypatch.setattr(closing, "LIMITS", replace(LIMITS, block_hashes=128))
     admitted.skip(140)
     kept = [height for height in range(1, admitted.height + 1) if admitted.index("hashes", number(height))]
     assert kept == list(range(admitted.height - 127, admitted.height + 1))

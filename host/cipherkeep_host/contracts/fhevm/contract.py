@@ -8,13 +8,13 @@ from cipherkeep_attestation.statements import layout, request
 from cipherkeep_attestation.statements.configuration import Genesis
 from cipherkeep_attestation.statements.layout import Control
 
-from cipherkeep_host.contracts.fhevm import answering, closing, governing, registering, requesting
+from cipherkeep_host.contracts.fhevm import answering, closing, forking, governing, registering, requesting
 from cipherkeep_host.contracts.fhevm.records import GENESIS
 from cipherkeep_host.contracts.interface import Body, Context, Contract, ContractRefusal, ContractState
 
 REQUESTS = (request.KEYGEN, request.PUBLIC_DECRYPT, request.USER_DECRYPT)
-GOVERN, REGISTER, FRESHNESS, ANSWER = "govern", "register", "freshness", "answer"
-MESSAGES = (GOVERN, REGISTER, FRESHNESS, *REQUESTS, ANSWER)
+GOVERN, REGISTER, FRESHNESS, ANSWER, REPORT_FORK = "govern", "register", "freshness", "answer", "report_fork"
+MESSAGES = (GOVERN, REGISTER, FRESHNESS, *REQUESTS, ANSWER, REPORT_FORK)
 
 
 class Fhevm(Contract):
@@ -43,6 +43,8 @@ class Fhevm(Contract):
             return registering.register(state, context, body)
         if name == FRESHNESS:
             return registering.freshness(state, context, body)
+        if name == REPORT_FORK:
+            return forking.report(state, context, body)
         raise ContractRefusal("fhevm.message", name)
 
     def check(self, state: ContractState, context: Context, name: str, body: Body) -> None:
@@ -55,6 +57,8 @@ class Fhevm(Contract):
             governing.check(state, body)
         elif name == REGISTER:
             registering.check(state, body)
+        elif name == REPORT_FORK:
+            forking.check(state, body)
         elif name != FRESHNESS:
             raise ContractRefusal("fhevm.message", name)
 

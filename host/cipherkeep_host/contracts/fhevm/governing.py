@@ -37,7 +37,10 @@ def govern(state: ContractState, body: Body) -> bytes:
     _take_effect(records, genesis, statement)
     records.collection(layout.STATEMENTS).put(statement.serial, data)
     records.index("statements").put(hashlib.sha256(data).digest(), number(statement.serial))
-    records.collection(layout.CONTROL).put(layout.CONTROL_KEY, control.after(data).encode())
+    after = control.after(data)
+    if statement.kind == governance.LIFT_FREEZE and statement.content()["conflict"] == control.fork:
+        after = replace(after, fork=None)
+    records.collection(layout.CONTROL).put(layout.CONTROL_KEY, after.encode())
     return cbor.encode({"serial": statement.serial})
 
 
@@ -56,7 +59,7 @@ def _take_effect(records: Records, genesis: Genesis, statement: Statement) -> No
         case governance.RETIRE_KEY:
             _retire(records, content["key_id"])
         case governance.LIFT_FREEZE:
-            pass  # for enclaves: the chain itself never freezes
+            pass  # for enclaves, and for the control leaf where the chain has noted the fork: see `govern`
 
 
 def _expect_key(records: Records, genesis: Genesis, terms: KeyTerms) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cipherkeep_attestation.statements.layout import MAX_INBOX
-from cipherkeep_attestation.statements.registration import BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,7 @@ class Limits:
     answers: int = 256  # answers in one message
     closings: int = 500  # requests that expire, and bodies that are dropped, in one block; the rest wait for the next
     body_blocks: int = 200_000  # a finished request's body can be looked up for so long: 11 hours at 200 ms
-    block_hashes: int = BLOCKS + 28  # newest blocks whose hashes are kept, for registrations and heads of answers
+    block_hashes: int = 100_000  # newest blocks whose hashes are kept, for registrations, heads of answers and forks
     part: int = 120 << 10  # bytes of an answer in one value of an index (at most 128 KiB)
 
 

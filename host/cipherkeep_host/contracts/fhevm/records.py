@@ -21,6 +21,7 @@ them (`/index/INSTANCE/NAME` with the key) and must check what is found against 
 | `registrations` | index of a party | height of the block that took its newest registration in ‖ the registration |
 | `nonces` | sender | the key of its place in `freshness` |
 | `hashes` | height | hash of that block, for the newest ones |
+| `forks` | digest of a reported fork | height of the block that took the report |
 | `queue` | height ‖ 0 or 1 ‖ counter | at that height the request expires (0), or its body is dropped (1) |
 | `counts` | `pending`, sender | open requests of all, and of a sender |
 | `counts` | `inboxed`, `keygens` | last counter in an inbox; key generations that governance decided |

@@ -394,11 +394,11 @@ def test_a_line_has_its_fields(tmp_path: Path, chain: SimulatedChain, name: str,
 
 
 def test_years_at_the_end_of_time_do_not_overflow(tmp_path: Path, chain: SimulatedChain) -> None:
-    """The last year that is taken, and the longest period, are judged like any other; later ones are not taken."""
-    line = {**honest(chain), "now": "9998-12-31T23:59:59Z", "max_clock_drift_seconds": 1 << 40}
-    beyond = {**line, "now": "9999-12-31T23:59:59Z"}
-    (expired, fine, untaken) = judged(tmp_path, line, {**line, "trusting_period_seconds": 1 << 40}, beyond)
-    assert (expired["code"], untaken["code"]) == ("lightclient.trust_expired", "batch.fields")
+    """The last second and the first one, and the longest period, are judged like any other."""
+    line = {**honest(chain), "now": "9999-12-31T23:59:59Z", "max_clock_drift_seconds": 1 << 40}
+    early = {**line, "now": "0001-01-01T00:00:00Z", "max_clock_drift_seconds": 1}
+    (expired, fine, future) = judged(tmp_path, line, {**line, "trusting_period_seconds": 1 << 40}, early)
+    assert (expired["code"], future["code"]) == ("lightclient.trust_expired", "lightclient.time_future")
     assert fine["accepted"]
 
 

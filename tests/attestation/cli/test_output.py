@@ -141,13 +141,11 @@ def test_times_are_those_of_rfc_3339(text: str) -> None:
         "2026-07-01T12:00:00+01:99",
         "2026-07-01T12:00:00+00:60",
         "2026-07-01T12:00:00-00:60",
-        "0001-12-31T23:59:59Z",
-        "9998-12-31T23:59:59-00:01",
-        "9999-12-31T23:59:59Z",
+        "9999-12-31T23:59:59-00:01",
     ],
 )
 def test_other_times_are_not_understood(text: str) -> None:
-    """No week dates, no leap seconds, no other digits, no year at whose end there is nothing to compute with."""
+    """No week dates, no leap seconds, no other digits, no year beyond what can be computed with."""
     with pytest.raises(UsageError):
         moment(text)
 

@@ -22,7 +22,6 @@ from cipherkeep_attestation.statements.transaction import Message, Transaction, 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cipherkeep_host import key_files
 from cipherkeep_host.chain.calls import OK, REFUSED_TRANSACTION
 from cipherkeep_host.chain.rpc import Checked, Included, RpcClient
 from cipherkeep_host.errors import HostError
@@ -33,9 +32,6 @@ _WRONG_NONCE, _NO_ROOM = b"chain.nonce", b"chain.sender_waiting"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.004, 0.02  # seconds between looks for it
 _CONFLICT_PAUSE = 0.1  # seconds, when somebody else used the nonce, or the node is away
 _RESULTS = cbor.sequence(cbor.raw(0, 1 << 20), 256)
-
-
-load_key_file = key_files.load_ed25519  # the name under which the appliance's tests still ask for it
 
 
 @dataclass(frozen=True, slots=True)

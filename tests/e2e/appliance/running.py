@@ -24,10 +24,11 @@ from cipherkeep_attestation.statements.request import Request
 from cipherkeep_attestation.statements.transaction import Message
 from cipherkeep_host.appliance.governance import Council
 from cipherkeep_host.appliance.plan import Environment, Paths
-from cipherkeep_host.chain.client import ChainClient, load_key_file
+from cipherkeep_host.chain.client import ChainClient
 from cipherkeep_host.cli.session import Session, open_session
 from cipherkeep_host.client.library import Asked
 from cipherkeep_host.errors import HostError
+from cipherkeep_host.key_files import load_ed25519
 
 START = 400.0  # seconds; alone it takes 15, on a busy machine and with a cold cache several times that
 STOP = 60.0  # seconds
@@ -266,9 +267,9 @@ async def send(session: Session, *requests: Request) -> list[Asked]:
 def council(session: Session) -> Council:
     """Governance of this instance, with its key."""
     keys = Path(session.environment.keys)
-    operator = ChainClient(session.chain.rpc, chain_id=session.chain.chain_id, key=load_key_file(keys / "operator.key"))
+    operator = ChainClient(session.chain.rpc, chain_id=session.chain.chain_id, key=load_ed25519(keys / "operator.key"))
     genesis = session.configuration.genesis.digest()
-    return Council(operator, session.trust.instance, genesis, [load_key_file(keys / "governor.key")])
+    return Council(operator, session.trust.instance, genesis, [load_ed25519(keys / "governor.key")])
 
 
 @contextlib.asynccontextmanager

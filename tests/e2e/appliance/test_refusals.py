@@ -18,13 +18,13 @@ from cipherkeep_attestation.statements import layout
 from cipherkeep_attestation.statements.binding import MAX_CIPHERTEXT, Ciphertext
 from cipherkeep_attestation.statements.request import MAX_BATCH, Origin, PublicDecrypt
 from cipherkeep_attestation.statements.transaction import Message, Transaction
-from cipherkeep_host.chain.client import load_key_file as chain_key
 from cipherkeep_host.cli.session import Session
 from cipherkeep_host.cli.values import CONTRACT
 from cipherkeep_host.client import contract
 from cipherkeep_host.client.user_decryption import UserKey
 from cipherkeep_host.coprocessor.signer import Signer, load_key_file
 from cipherkeep_host.errors import HostError
+from cipherkeep_host.key_files import load_ed25519
 from cipherkeep_host.process import parse_address
 from cipherkeep_host.store.client import StoreClient
 from cipherkeep_wire import kms_pb2, kms_pb2_grpc
@@ -265,7 +265,7 @@ async def test_a_repeated_transaction_does_nothing(session: Session, inputs: Inp
     async with refused("node.refused"):
         await session.chain.rpc.broadcast(data)
     _, nonce = await session.chain.account()
-    key = chain_key(Path(session.environment.keys) / "client.key")
+    key = load_ed25519(Path(session.environment.keys) / "client.key")
     other = Transaction(session.chain.chain_id, session.chain.sender, nonce, (message,), fee_limit=1).sign(key)
     assert (await session.chain.rpc.broadcast(other)).data == b"chain.nonce"
     assert await session.chain.last_key(session.trust.instance, layout.REQUESTS) == before

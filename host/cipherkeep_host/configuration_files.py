@@ -30,7 +30,7 @@ def read(path: Path, *names: str) -> dict[str, Any]:
 
 def exact_object(data: bytes, *names: str) -> dict[str, Any]:
     """A JSON object with exactly these members, none twice. ValueError says what is wrong with it."""
-    return exact(strict_json.loads(data), *names)
+    return exact(strict_json.loads(data, floats=True), *names)  # its reader names the field that is one
 
 
 def exact(value: object, *names: str) -> dict[str, Any]:

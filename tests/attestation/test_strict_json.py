@@ -25,25 +25,34 @@ def test_ordinary_json_is_read_as_by_everyone(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "reason"),
     [
-        b'{"a": 1, "a": 2}',
-        b'{"x": {"a": 1, "a": 1}}',
-        b"NaN",
-        b"[-Infinity]",
-        b"1e999",
-        b"[-1.5E+400]",
-        b"",
-        b"{",
-        b'"open',
-        b"\xff",
-        b"1 2",
+        (b'{"a": 1, "a": 2}', "the name 'a' twice"),
+        (b'{"x": {"a": 1, "a": 1}}', "the name 'a' twice"),
+        (b"NaN", "not an integer"),
+        (b"[-Infinity]", "not an integer"),
+        (b"1.5", "not an integer"),
+        (b"1e3", "not an integer"),
+        (b"9" * 5000, "too many digits"),
+        (b"", "at character 0"),
+        (b"{", "at character 1"),
+        (b'"open', "Unterminated"),
+        (b"\xff", "not UTF-8"),
+        (b"1 2", "Extra data at character 2"),
     ],
 )
-def test_loose_json_is_refused(data: bytes) -> None:
-    """Neither repeated names, nor constants that JSON lacks, nor halves; nor numbers beyond every float."""
-    with pytest.raises(ValueError):
+def test_loose_json_is_refused_with_a_reason(data: bytes, reason: str) -> None:
+    """Neither repeated names, nor constants that JSON lacks, nor fractions, nor halves."""
+    with pytest.raises(strict_json.NotJsonError, match=reason):
         strict_json.loads(data)
+
+
+def test_fractions_are_read_where_they_are_asked_for() -> None:
+    """And nothing else that is loose, nor numbers beyond every float."""
+    assert strict_json.loads(b"[1.5, 1e3]", floats=True) == [1.5, 1000.0]
+    for wrong in (b"NaN", b"Infinity", b"1e999", b"[-1.5E+400]", b'{"a": 1, "a": 1}'):
+        with pytest.raises(strict_json.NotJsonError):
+            strict_json.loads(wrong, floats=True)
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"\\"]":'])

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from cipherkeep_attestation import strict_json
 from cipherkeep_attestation.chain import rpc_json
 from cipherkeep_attestation.chain.header import Commit, Header, LightBlock, Validator, ValidatorSet
 from cipherkeep_attestation.chain.light import LightClient
 from cipherkeep_attestation.chain.step import check_named, judge_step
-from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, moment, read_head, strict_json
+from cipherkeep_attestation.cli.inputs import UsageError, moment, read_head
 from cipherkeep_attestation.cli.output import Section, Verdict, run_batch, show
 from cipherkeep_attestation.cli.trusted import add_time, add_trust, open_trust, time_of
 from cipherkeep_attestation.errors import EvidenceError, Malformed
@@ -148,8 +149,8 @@ def _json(path: str) -> Any:
     if len(data) > rpc_json.MAX_JSON:
         raise Malformed("lightclient.size", f"{path}: more than {rpc_json.MAX_JSON} bytes"[:200])
     try:
-        return strict_json(data)
-    except NotJsonError as error:
+        return strict_json.loads(data)
+    except strict_json.NotJsonError as error:
         raise Malformed("json.syntax", f"{path}: {error}"[:200]) from None
 
 

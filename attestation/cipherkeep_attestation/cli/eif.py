@@ -8,7 +8,8 @@ import os
 import re
 from typing import Any
 
-from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, open_file, reason, strict_json
+from cipherkeep_attestation import strict_json
+from cipherkeep_attestation.cli.inputs import UsageError, open_file, reason
 from cipherkeep_attestation.cli.output import Section, Verdict, show
 from cipherkeep_attestation.eif import ZERO_PCR
 from cipherkeep_attestation.eif.image import CMDLINE_READ, RULES, Image, SectionType, read_image
@@ -63,8 +64,8 @@ def metadata(image: Image) -> dict[str, Any]:
     if image.metadata is None:
         return {}
     try:
-        value = strict_json(image.metadata, floats=True)
-    except NotJsonError as error:
+        value = strict_json.loads(image.metadata, floats=True)
+    except strict_json.NotJsonError as error:
         raise Malformed("eif.metadata", str(error)) from None
     if type(value) is not dict:
         raise Malformed("eif.metadata", "not an object")

@@ -1,9 +1,8 @@
-"""The only place that reads what the command is given: files, times, hexadecimal text, JSON; strict and bounded."""
+"""The only place that reads what the command is given: files, times, hexadecimal text; strict and bounded."""
 
 from __future__ import annotations
 
 import base64
-import json
 import os
 import re
 import stat
@@ -11,9 +10,7 @@ import sys
 from datetime import UTC, datetime
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
-
-from cipherkeep_attestation.strict_json import check_depth
+from typing import BinaryIO
 
 MIB = 1 << 20
 _RFC_3339 = re.compile(
@@ -24,10 +21,6 @@ _RFC_3339 = re.compile(
 
 class UsageError(Exception):
     """The command was asked in a way that it cannot follow: exit code 2, and a sentence."""
-
-
-class NotJsonError(ValueError):
-    """A text is not the one JSON value that was expected."""
 
 
 def open_file(path: str | Path) -> FileIO:
@@ -123,48 +116,6 @@ def moment(text: str, what: str = "--at") -> datetime:
         except (ValueError, OverflowError):
             pass
     raise UsageError(f"{what}: not a time like 2026-07-01T12:00:00Z: {text[:40]}")
-
-
-def strict_json(text: str | bytes, *, floats: bool = False) -> Any:
-    """One JSON value: no duplicate names, no NaN, UTF-8; no floats unless they are asked for.
-
-    `NotJsonError` with a reason otherwise.
-    """
-    data = text if isinstance(text, bytes) else text.encode(errors="surrogatepass")
-    try:
-        check_depth(data)
-    except ValueError:
-        raise NotJsonError("nested too deeply") from None
-    try:
-        return json.loads(
-            data.decode(),
-            object_pairs_hook=_object,
-            parse_float=float if floats else _no_float,
-            parse_constant=_no_float,
-        )
-    except NotJsonError:
-        raise
-    except UnicodeDecodeError:
-        raise NotJsonError("not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise NotJsonError(f"{error.msg} at character {error.pos}") from None
-    except ValueError:
-        raise NotJsonError("a number with too many digits") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise NotJsonError(f"the name {name[:40]!r} twice")
-            seen.add(name)
-    return found
-
-
-def _no_float(text: str) -> NoReturn:
-    raise NotJsonError(f"a number that is not an integer: {text[:40]}")
 
 
 def pem(data: bytes, label: str) -> bytes:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from cipherkeep_attestation import cbor
+from cipherkeep_attestation import cbor, strict_json
 from cipherkeep_attestation.chain import rpc_json
 from cipherkeep_attestation.chain.header import LIMITS, LightBlock, Validator, ValidatorSet
 from cipherkeep_attestation.chain.state import StateProof
-from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, reason, strict_json
+from cipherkeep_attestation.cli.inputs import UsageError, reason
 from cipherkeep_attestation.errors import EvidenceError, Malformed, Refused
 
 SECONDS = 20.0  # for one answer, whole
@@ -159,8 +159,8 @@ def post(url: str, path: str, body: dict[str, Any], *, until: float = math.inf) 
     if status != 200 or len(data) > _MAX_ANSWER:
         raise Malformed("party.node", f"{url}{path}: HTTP status {status}, {len(data)} bytes"[:200])
     try:
-        return strict_json(data)
-    except NotJsonError as error:
+        return strict_json.loads(data)
+    except strict_json.NotJsonError as error:
         raise Malformed("party.node", f"{url}{path}: {error}"[:200]) from None
 
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TextIO
 
-from cipherkeep_attestation.cli.inputs import MIB, NotJsonError, UsageError, open_lines, reason, strict_json
+from cipherkeep_attestation import strict_json
+from cipherkeep_attestation.cli.inputs import MIB, UsageError, open_lines, reason
 from cipherkeep_attestation.errors import EvidenceError, Malformed
-from cipherkeep_attestation.strict_json import check_depth
 from cipherkeep_attestation.trace import Check, State
 
 ACCEPTED, REFUSED, USAGE = 0, 1, 2
@@ -255,8 +255,8 @@ def _verdict(line: bytes | None, judge: Judge, limit: int) -> dict[str, Any]:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        value = strict_json(line)
-    except NotJsonError as error:
+        value = strict_json.loads(line)
+    except strict_json.NotJsonError as error:
         raise Malformed("batch.json", str(error)) from None
     if type(value) is not dict:
         raise Malformed("batch.json", "not an object")
@@ -273,7 +273,7 @@ def _readable_id(line: bytes) -> str | int | None:
     None where it is not one JSON object with one id.
     """
     try:
-        check_depth(line)
+        strict_json.check_depth(line)
         # Every object is the list of its pairs, so that no name hides another of its kind.
         pairs = json.loads(line.decode(), object_pairs_hook=_Pairs)
     except ValueError:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, read_file, stated_time, strict_json
+from cipherkeep_attestation import strict_json
+from cipherkeep_attestation.cli.inputs import UsageError, read_file, stated_time
 from cipherkeep_attestation.cli.roots import certificate, trust_root
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
@@ -65,9 +66,9 @@ def open_trust(path: str | None) -> TrustFile:
     data = read_file(path, LIMIT)
     try:
         if path.endswith(".json"):
-            return read_trust(strict_json(data))
+            return read_trust(strict_json.loads(data))
         return read_toml(data)
-    except (EvidenceError, NotJsonError) as error:
+    except (EvidenceError, strict_json.NotJsonError) as error:
         raise UsageError(f"{path}: {error}") from None
 
 

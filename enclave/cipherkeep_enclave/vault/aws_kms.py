@@ -156,7 +156,7 @@ class AwsKms:
 def _error_name(data: bytes) -> str:
     """AWS's name of an error; empty unless it is a name, since it reaches the log."""
     try:
-        answer = strict_json.loads(data)
+        answer = strict_json.loads(data, floats=True)
     except ValueError:
         return ""
     name = str(answer.get("__type", "")).rpartition("#")[2] if isinstance(answer, dict) else ""
@@ -184,7 +184,7 @@ async def _bounded(chunks: Any) -> bytes:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        value = strict_json.loads(data)
+        value = strict_json.loads(data, floats=True)
     except ValueError:
         raise ServiceError("vault.kms_answer", "not JSON") from None
     if not isinstance(value, dict):

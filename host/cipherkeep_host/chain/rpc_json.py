@@ -51,7 +51,7 @@ _INTEGER = re.compile(r"0|-?[1-9]\d{0,18}")
 def loads(data: bytes) -> Any:
     """JSON without repeated names, NaN or infinities, and nested within reason."""
     try:
-        return strict_json.loads(data)
+        return strict_json.loads(data, floats=True)
     except ValueError:
         raise HostError("node.answer", "not JSON") from None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cipherkeep_attestation.cli import main as command
-from cipherkeep_attestation.cli.inputs import NotJsonError, UsageError, hex_bytes, moment, strict_json
+from cipherkeep_attestation.cli.inputs import UsageError, hex_bytes, moment
 from cipherkeep_attestation.cli.output import Section, Verdict, lines, plain, show
 from cipherkeep_attestation.errors import Refused
 from cipherkeep_attestation.trace import Check, State
@@ -158,15 +158,6 @@ def test_hexadecimal_is_digits_alone() -> None:
             hex_bytes(wrong, "x")
     with pytest.raises(UsageError):
         hex_bytes("0000", "x", length=1)
-
-
-def test_json_of_others_is_strict() -> None:
-    """Duplicates at any depth, floats, NaN, nesting without end."""
-    assert strict_json('{"a": [1, {"b": null}]}') == {"a": [1, {"b": None}]}
-    assert strict_json("1.5", floats=True) == 1.5
-    for wrong in ('{"a": {"b": 1, "b": 1}}', "1.5", "NaN", "-Infinity", "1e3", "[" * 100_000, b"\xff", "", "1 2"):
-        with pytest.raises(NotJsonError):
-            strict_json(wrong)
 
 
 def test_help_lists_every_command_and_how_it_ends() -> None:

@@ -88,11 +88,12 @@ def commit_answer(draft: Draft) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": -1, "result": {"signed_header": signed_header(draft), "canonical": True}}
 
 
-def validators_answer(draft: Draft) -> dict[str, Any]:
+def validators_answer(draft: Draft, *, page: int = 1, per_page: int = 100) -> dict[str, Any]:
     """What a node answers to /validators."""
     rows = validators(draft.validators)
-    found = {"block_height": str(draft.header["height"]), "validators": rows}
-    return {"jsonrpc": "2.0", "id": -1, "result": found | {"count": str(len(rows)), "total": str(len(rows))}}
+    shown = rows[(page - 1) * per_page : page * per_page]
+    found = {"block_height": str(draft.header["height"]), "validators": shown}
+    return {"jsonrpc": "2.0", "id": -1, "result": found | {"count": str(len(shown)), "total": str(len(rows))}}
 
 
 def line(

@@ -1,4 +1,4 @@
-"""The only place that reads light blocks from the JSON of a CometBFT node's RPC: one writer's JSON, and nothing looser.
+"""The only place that reads the JSON of a CometBFT node's RPC, light blocks above all, as that one writer writes it.
 
 Integers of 64 bits are decimal texts and those of 32 bits numbers, hashes and addresses hexadecimal, keys and
 signatures base64, times RFC 3339 in UTC with up to nine decimals. An unknown or missing name, a fraction, an exponent,
@@ -53,17 +53,33 @@ _HASHES = (
 )
 
 
-def names(value: Any, required: Sequence[str], optional: Sequence[str] = (), *, what: str) -> dict[str, Any]:
-    """An object with all names of `required`, any of `optional`, and no other. `what` it is, for the refusal."""
+def mapping(value: Any, what: str) -> dict[str, Any]:
+    """An object, whatever its names."""
     if not isinstance(value, dict):
         raise Malformed("json.type", f"{what}: not an object")
-    missing = [name for name in required if name not in value]
+    return value
+
+
+def member(value: Any, *path: str) -> Any:
+    """What stands under these names, each inside the one before; what stands beside them is not looked at."""
+    for name in path:
+        value = mapping(value, f"what holds {name}")
+        if name not in value:
+            raise Malformed("json.missing_name", ".".join(path))
+        value = value[name]
+    return value
+
+
+def names(value: Any, required: Sequence[str], optional: Sequence[str] = (), *, what: str) -> dict[str, Any]:
+    """An object with all names of `required`, any of `optional`, and no other. `what` it is, for the refusal."""
+    found = mapping(value, what)
+    missing = [name for name in required if name not in found]
     if missing:
         raise Malformed("json.missing_name", f"{what}: {missing[0]}")
-    unknown = sorted(value.keys() - set(required) - set(optional))
+    unknown = sorted(found.keys() - set(required) - set(optional))
     if unknown:
         raise Malformed("json.unknown_name", f"{what}: {unknown[0]}"[:120])
-    return value
+    return found
 
 
 def text(value: Any, what: str) -> str:
@@ -128,6 +144,11 @@ def base64_bytes(value: Any, what: str) -> bytes:
     return data
 
 
+def optional_bytes(value: Any, what: str) -> bytes:
+    """Base64, or null, which the node writes for no bytes."""
+    return b"" if value is None else base64_bytes(value, what)
+
+
 def timestamp(value: Any, what: str) -> Timestamp:
     """A time in UTC, with up to nine decimals."""
     found = _TIME.fullmatch(text(value, what))
@@ -178,12 +199,11 @@ def _slot(value: Any) -> CommitSignature:
     flag = number(found["block_id_flag"], "block_id_flag", least=-(1 << 31), most=(1 << 31) - 1)
     if flag not in (1, 2, 3):
         raise Malformed("lightclient.flag", f"flag {flag}")
-    signature = found["signature"]
     return CommitSignature(
         Flag(flag),
         hexadecimal(found["validator_address"], "validator_address"),
         timestamp(found["timestamp"], "signature.timestamp"),
-        b"" if signature is None else base64_bytes(signature, "signature"),
+        optional_bytes(found["signature"], "signature"),
     )
 
 
@@ -204,6 +224,11 @@ def signed_header(value: Any) -> tuple[Header, Commit]:
     """`{"header", "commit"}`."""
     found = names(value, ("header", "commit"), what="signed_header")
     return header(found["header"]), commit(found["commit"])
+
+
+def commit_answer(value: Any) -> tuple[Header, Commit]:
+    """The result of `commit`."""
+    return signed_header(names(value, ("signed_header",), ("canonical",), what="commit")["signed_header"])
 
 
 def validator(value: Any) -> Validator:

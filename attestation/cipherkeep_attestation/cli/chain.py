@@ -117,8 +117,7 @@ def read_blocks(paths: Iterable[str]) -> list[LightBlock]:
         if isinstance(value, dict) and "signed_header" in value and "validators" in value:
             whole.append(rpc_json.light_block(value))
         elif isinstance(value, dict) and "signed_header" in value:
-            found = rpc_json.names(value, ("signed_header",), ("canonical",), what="commit")
-            header, commit = rpc_json.signed_header(found["signed_header"])
+            header, commit = rpc_json.commit_answer(value)
             if header.height in signed:
                 raise Malformed("json.block_files", f"height {header.height} has two headers")
             signed[header.height] = header, commit

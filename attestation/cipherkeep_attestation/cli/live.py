@@ -183,8 +183,7 @@ class Node:
     def light_block(self, height: int | None = None) -> LightBlock:
         """Header, commit and validators of a height, the newest without one; well-formed and unjudged."""
         arguments = {} if height is None else {"height": str(height)}
-        found = rpc_json.names(self.call("commit", **arguments), ("signed_header",), ("canonical",), what="commit")
-        header, commit = rpc_json.signed_header(found["signed_header"])
+        header, commit = rpc_json.commit_answer(self.call("commit", **arguments))
         rows: list[Validator] = []
         for number in range(1, LIMITS.validators // PAGE + 1):
             at = {"height": str(header.height), "page": str(number), "per_page": str(PAGE)}

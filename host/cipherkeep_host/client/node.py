@@ -17,7 +17,6 @@ from cipherkeep_attestation.chain.header import LightBlock
 from cipherkeep_attestation.chain.state import StateProof
 from cipherkeep_attestation.statements.transaction import Message
 
-from cipherkeep_host.chain import rpc_json
 from cipherkeep_host.chain.client import ChainClient, Sent
 
 
@@ -92,9 +91,7 @@ class RpcNode:
 
     async def transactions(self, height: int) -> list[bytes]:
         """See `Node`."""
-        found = await self._client.rpc.call("block", height=str(height))
-        rows = rpc_json.member(found, "block", "data", "txs")
-        return [rpc_json.base64_bytes(row) for row in rpc_json.array(rows)]
+        return await self._client.rpc.transactions(height)
 
     def heights(self) -> AsyncGenerator[int, None]:
         """See `Node`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 from dataclasses import replace
 from pathlib import Path
@@ -259,8 +258,7 @@ async def test_a_repeated_transaction_does_nothing(session: Session, inputs: Inp
         session.trust.instance, "public_decrypt", {"request": PublicDecrypt(inputs.key_id, inputs.bound).encode()}
     )
     sent = await session.chain.send([message])
-    block = await session.chain.rpc.call("block", height=str(sent.height))
-    (data,) = map(base64.b64decode, block["block"]["data"]["txs"])
+    (data,) = await session.chain.rpc.transactions(sent.height)
     before = await session.chain.last_key(session.trust.instance, layout.REQUESTS)
     async with refused("node.refused"):
         await session.chain.rpc.broadcast(data)

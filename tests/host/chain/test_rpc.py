@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import copy
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -12,71 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cipherkeep_attestation.chain.header import LightBlock
-from cipherkeep_host.chain import rpc, rpc_json
+from cipherkeep_host.chain import rpc
 from cipherkeep_host.chain.rpc import RpcClient
 from cipherkeep_host.errors import HostError
 
-from tests.simulators.chain import ABSENT, COMMIT, SimulatedChain
-
-
-def hexa(data: bytes) -> str:
-    return data.hex().upper()
-
-
-def identity(block_id: Any) -> dict[str, Any]:
-    return {"hash": hexa(block_id.hash), "parts": {"total": block_id.parts, "hash": hexa(block_id.parts_hash)}}
-
-
-def time_of(stamp: Any) -> str:
-    text: str = stamp.datetime.strftime("%Y-%m-%dT%H:%M:%S")
-    text = text.rjust(19, "0")
-    return f"{text}.{stamp.nanos:09d}Z" if stamp.nanos else f"{text}Z"
-
-
-def commit_json(block: LightBlock) -> dict[str, Any]:
-    """The node's answer to `commit`."""
-    h, c = block.header, block.commit
-    header = {name: hexa(getattr(h, name)) for name in rpc_json._HASHES} | {
-        "version": {"block": "11", "app": str(h.app_version)},
-        "chain_id": h.chain_id,
-        "height": str(h.height),
-        "time": time_of(h.time),
-        "last_block_id": identity(h.last_block_id),
-    }
-    signatures = [
-        {
-            "block_id_flag": int(slot.flag),
-            "validator_address": hexa(slot.validator_address),
-            "timestamp": time_of(slot.time) if slot.signature else "0001-01-01T00:00:00Z",
-            "signature": base64.b64encode(slot.signature).decode() if slot.signature else None,
-        }
-        for slot in c.signatures
-    ]
-    commit = {"height": str(c.height), "round": c.round, "block_id": identity(c.block_id), "signatures": signatures}
-    return {"signed_header": {"header": header, "commit": commit}, "canonical": True}
-
-
-def validators_json(block: LightBlock, page: int) -> dict[str, Any]:
-    """The node's answer to `validators`."""
-    found = block.validators.validators
-    return {
-        "block_height": str(block.header.height),
-        "validators": [
-            {
-                "address": hexa(one.address),
-                "pub_key": {
-                    "type": "tendermint/PubKeyEd25519",
-                    "value": base64.b64encode(one.public_key).decode(),
-                },
-                "voting_power": str(one.power),
-                "proposer_priority": "-7",
-            }
-            for one in found[(page - 1) * 100 : page * 100]
-        ],
-        "count": "0",
-        "total": str(len(found)),
-    }
+from tests.simulators import rpc_json
+from tests.simulators.chain import ABSENT, COMMIT, Draft, SimulatedChain
 
 
 class FakeNode:
@@ -117,13 +57,14 @@ def result(call: dict[str, Any], value: object) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": value}).encode()
 
 
-def serving(block: LightBlock, edit: Callable[[dict[str, Any]], object] = lambda answers: None) -> Any:
+def serving(draft: Draft, edit: Callable[[dict[str, Any]], object] = lambda answers: None) -> Any:
     """Answers for one light block; `edit` changes them before they are sent."""
 
     def answer(call: dict[str, Any]) -> bytes:
-        page = int(call["params"].get("page", 1))
-        answers = {"commit": commit_json(block), "validators": validators_json(block, page)}
-        answers = copy.deepcopy(answers)
+        answers = {
+            "commit": rpc_json.commit_answer(draft)["result"],
+            "validators": rpc_json.validators_answer(draft, page=int(call["params"].get("page", 1)))["result"],
+        }
         edit(answers)
         return result(call, answers[call["method"]])
 
@@ -136,10 +77,10 @@ async def test_a_light_block_comes_through_the_nodes_json(node: FakeNode, valida
     chain = SimulatedChain(validators)
     chain.produce()
     votes = [ABSENT if validators > 3 and n == 0 else COMMIT for n in range(validators)]
-    block = LightBlock.decode(chain.forge(height=2, votes=votes))
-    node.answer = serving(block)
+    draft = chain.forge_draft(height=2, votes=votes)
+    node.answer = serving(draft)
     async with RpcClient(f"unix://{node.path}") as client:
-        assert (await client.light_block(2)).encode() == block.encode()
+        assert (await client.light_block(2)).encode() == draft.encode()
 
 
 EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -151,7 +92,9 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "a time without a zone": lambda a: a["commit"]["signed_header"]["header"].update(time="2026-01-01T00:00:00"),
     "a time that is none": lambda a: a["commit"]["signed_header"]["header"].update(time="2026-02-31T00:00:00Z"),
     "ten decimals": lambda a: a["commit"]["signed_header"]["header"].update(time="2026-01-01T00:00:00.0000000001Z"),
-    "small hex": lambda a: a["commit"]["signed_header"]["header"].update(app_hash="ab" * 32),
+    "a height as a number": lambda a: a["commit"]["signed_header"]["header"].update(height=2),
+    "a name too many": lambda a: a["commit"]["signed_header"]["header"].update(extra="1"),
+    "hex in two cases": lambda a: a["commit"]["signed_header"]["header"].update(app_hash="aB" * 32),
     "a short hash": lambda a: a["commit"]["signed_header"]["header"].update(data_hash="AB"),
     "a missing field": lambda a: a["commit"]["signed_header"]["header"].pop("evidence_hash"),
     "no header": lambda a: a["commit"]["signed_header"].update(header=None),
@@ -163,9 +106,12 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "power 0": lambda a: a["validators"]["validators"][0].update(voting_power="0"),
     "power beyond 64 bits": lambda a: a["validators"]["validators"][0].update(voting_power=str(10 + 2**64)),
     "another address": lambda a: a["validators"]["validators"][0].update(address="00" * 20),
-    "a validator twice": lambda a: a["validators"]["validators"].append(a["validators"]["validators"][0]),
-    "no validators": lambda a: a["validators"].update(validators=None, total="0"),
-    "validators for ever": lambda a: a["validators"].update(validators=[], total="100000"),
+    "a validator twice": lambda a: a["validators"].update(
+        validators=[*a["validators"]["validators"], a["validators"]["validators"][0]], count="5", total="5"
+    ),
+    "another count": lambda a: a["validators"].update(count="3"),
+    "no validators": lambda a: a["validators"].update(validators=None, count="0", total="0"),
+    "validators for ever": lambda a: a["validators"].update(validators=[], count="0", total="100000"),
 }
 
 
@@ -174,11 +120,35 @@ async def test_a_light_block_that_is_none_is_refused(node: FakeNode, name: str) 
     """Whatever the node's interface does not promise has one code."""
     chain = SimulatedChain(4)
     chain.produce()
-    node.answer = serving(chain.light_block(2), EDITS[name])
+    node.answer = serving(chain.drafts[1], EDITS[name])
     async with RpcClient(f"unix://{node.path}") as client:
         with pytest.raises(HostError) as refused:
             await client.light_block(2)
     assert refused.value.code == "node.answer"
+
+
+async def test_a_refusal_names_the_call_the_rule_and_the_value(node: FakeNode) -> None:
+    """An operator reads from the detail what the node said."""
+    chain = SimulatedChain(4)
+    chain.produce()
+    node.answer = serving(chain.drafts[1], EDITS["power beyond 64 bits"])
+    async with RpcClient(f"unix://{node.path}") as client:
+        with pytest.raises(HostError) as refused:
+            await client.light_block(2)
+    assert refused.value.detail.startswith("validators: json.range: ")
+    assert str(10 + 2**64) in refused.value.detail
+
+
+@pytest.mark.parametrize("response", [[], None, {"code": "0"}, {"code": 0, "value": "A"}, {"code": 0, "height": 7}])
+async def test_an_answer_to_a_query_that_is_none_is_refused(node: FakeNode, response: object) -> None:
+    """Codes are numbers, heights texts, values base64."""
+    node.answer = lambda call: result(call, {"response": response})
+    async with RpcClient(f"unix://{node.path}") as client:
+        with pytest.raises(HostError) as refused:
+            await client.query("/height")
+        assert refused.value.code == "node.answer"
+        node.answer = lambda call: result(call, {"response": {"code": 0, "value": None, "height": "7"}})
+        assert await client.query("/height") == rpc.Queried(b"", 7)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +203,7 @@ async def test_another_transactions_verdict_is_refused(node: FakeNode) -> None:
         with pytest.raises(HostError) as refused:
             await client.broadcast(b"tx")
         assert refused.value.code == "node.answer"
-        node.answer = lambda call: result(call, wrong | {"hash": hexa(hashlib.sha256(b"tx").digest())})
+        node.answer = lambda call: result(call, wrong | {"hash": rpc_json.hexed(hashlib.sha256(b"tx").digest())})
         assert (await client.broadcast(b"tx")).code == 0
 
 

@@ -26,10 +26,12 @@ from cipherkeep_wire.channel import AttestedChannel, open_channel
 from cipherkeep_wire.limits import GRPC_PORT, HANDSHAKE_PORT
 from cipherkeep_wire.transport import Address
 
-from bench.enclave_host import CIPHERTEXTS, Host, call, digest_of, new_world, stub_of, value_of
+from bench.enclave_requests import CIPHERTEXTS, call, ciphertexts, digest_of, public, user, value_of
 from bench.figures import MEMORY, RATE, Row, clocked, row, say
 from bench.processes import resident
 from tests.enclave.booted import Enclave, enclave, with_key
+from tests.enclave.harness import World
+from tests.enclave.hosting import Host, new_world, stub_of
 from tests.host.emulated.processes import kms_process, new_state, short_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +67,7 @@ async def _attested() -> list[Row]:
             for _ in range(_CHANNELS):
                 await (await clocked(lambda: _channel(running), opened)).close()
             async with await _channel(running) as channel:
-                host = Host(world, world.configuration, stub_of(channel.grpc))
+                host = Host(world, stub_of(channel.grpc))
                 rows = await _figures(host, "enclave service, attested TLS", target=True)
                 memory = resident(running.process.pid)
     group = "enclave process, no proxy"
@@ -101,7 +103,7 @@ async def _service(folder: Path) -> AsyncIterator[Host]:
         async with grpc.aio.insecure_channel(f"unix:{socket}", options=options) as channel:
             async with asyncio.timeout(_WAIT):
                 await channel.channel_ready()
-            yield Host(world, world.configuration, stub_of(channel))
+            yield Host(world, stub_of(channel))
     finally:
         if process.returncode is None:
             process.terminate()
@@ -110,16 +112,17 @@ async def _service(folder: Path) -> AsyncIterator[Host]:
 
 async def _figures(host: Host, group: str, *, target: bool = False) -> list[Row]:
     await host.bring_up()
+    await host.note()
     say(f"{group}: a key is generated")
     key_id = await host.generate()
-    packed = await host.ciphertexts(key_id)
+    packed = await ciphertexts(host, key_id)
     say(f"{group}: requests")
     rows: list[Row] = []
-    for name, make in (("public", host.public), ("user", host.user)):
+    for name, make in (("public", public), ("user", user)):
         asking = _Asking(host, key_id, packed, make)
         rows += await asking.alone(f"{name} decryption", group, target=ONE_MS if target else None)
         rows += await asking.loaded(f"{name} decryption", group, target=EIGHT_RATE if target else None)
-    rows.append(await _Asking(host, key_id, packed, host.public).batched(group))
+    rows.append(await _Asking(host, key_id, packed, public).batched(group))
     return rows
 
 
@@ -129,7 +132,7 @@ class _Asking:
     _numbers = count(1)
 
     def __init__(
-        self, host: Host, key_id: bytes, packed: Sequence[bytes], make: Callable[[bytes, int, bytes], Request]
+        self, host: Host, key_id: bytes, packed: Sequence[bytes], make: Callable[[World, bytes, int, bytes], Request]
     ) -> None:
         self._host = host
         self._key_id = key_id
@@ -140,8 +143,9 @@ class _Asking:
         """Calls for this many new requests, all of one block that the enclave has seen."""
         numbers = [next(self._numbers) for _ in range(requests)]
         data = [self._packed[number % CIPHERTEXTS] for number in numbers]
-        asked = [self._make(self._key_id, number, packed) for number, packed in zip(numbers, data, strict=True)]
-        shown = await self._host.ask(asked)
+        world = self._host.world
+        asked = [self._make(world, self._key_id, number, packed) for number, packed in zip(numbers, data, strict=True)]
+        shown = await self._host.ask(*asked)
         return [
             call(shown[first : first + batch], [(packed,) for packed in data[first : first + batch]])
             for first in range(0, requests, batch)

@@ -3,131 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 from cipherkeep_attestation.statements import registration
-from cipherkeep_attestation.statements.answer import Answer
-from cipherkeep_attestation.statements.configuration import Configuration
 from cipherkeep_attestation.statements.governance import Release, Releases
 from cipherkeep_attestation.statements.request import Keygen
 from cipherkeep_host.emulated.pki import emulated_root
 from cipherkeep_wire import kms_pb2 as pb
-from cipherkeep_wire import kms_pb2_grpc
 
 import tfhers
-from tests.enclave.booted import Enclave, enclave, with_key
-from tests.enclave.harness import INSTANCE, TERMS, Shown, World
+from tests.enclave.booted import enclave, with_key
+from tests.enclave.harness import INSTANCE, TERMS, World
+from tests.enclave.hosting import connected, new_world
 from tests.host.emulated.processes import PCRS, KmsClient
 
-INSECURE = ("insecure_allow_all", "insecure_any_host_measurement")
 
-
-@dataclass
-class Connector:
-    """A host that drives one enclave after another through the protocol."""
-
-    world: World
-    configuration: Configuration
-    stub: Any = None
-
-    async def connect(self, running: Enclave) -> Any:
-        await running.listening()
-        channel = await running.channel()
-        self.stub = kms_pb2_grpc.KmsStub(channel.grpc)
-        self.world.sent_height = self.world.sent_statements = 0
-        return channel
-
-    def proof(self, collection: str, key: int) -> bytes:
-        return self.world.chain.prove(INSTANCE, collection, key).encode()
-
-    async def advance(self) -> None:
-        world = self.world
-        await self.stub.Advance(
-            pb.AdvanceRequest(
-                light_blocks=[world.chain.encoded(h) for h in range(world.sent_height + 1, world.chain.height + 1)],
-                control=world.control.encode(),
-                control_proof=self.proof("control", 1),
-                statements=world.statements[world.sent_statements :],
-            )
-        )
-        world.sent_height, world.sent_statements = world.chain.height, len(world.statements)
-
-    def store(self, vault: pb.Vault) -> None:
-        if vault.manifest:
-            self.world.manifests[hashlib.sha256(vault.manifest).digest()] = vault.manifest
-        for item in vault.objects:
-            self.world.objects[hashlib.sha256(item.data).digest()] = item
-
-    async def bring_up(self) -> None:
-        world = self.world
-        nonce = (await self.stub.Status(pb.StatusRequest())).freshness_nonce
-        world.chain.produce(world.interval, {f"{INSTANCE}/freshness": {1: nonce}})
-        world.write_record()
-        await self.advance()
-        height = world.chain.height
-        await self.stub.Freshen(pb.FreshenRequest(header_height=height, key=1, proof=self.proof("freshness", 1)))
-        opened = await self.stub.Open(
-            pb.OpenRequest(
-                header_height=height,
-                record=world.record.encode(),
-                proof=self.proof("parties", 1),
-                manifest=world.manifests.get(world.record.manifest or b"", b""),
-                objects=list(world.objects.values()),
-            )
-        )
-        self.store(opened.vault)
-
-    async def show(self, height: int) -> None:
-        await self.stub.Inbox(
-            pb.InboxRequest(
-                height=height,
-                header_height=self.world.chain.height,
-                inbox=self.world.chain.value(INSTANCE, "inbox", height),
-                proof=self.proof("inbox", height),
-            )
-        )
-
-    async def answer(self, asked: Shown, *ciphertexts: bytes) -> Answer:
-        await self.advance()
-        await self.show(asked.height)
-        body = pb.RequestBody(counter=asked.counter, body=asked.body, ciphertexts=ciphertexts)
-        reply = await self.stub.Process(pb.ProcessRequest(height=asked.height, requests=[body]))
-        self.store(reply.vault)
-        (outcome,) = reply.outcomes
-        assert not outcome.code, outcome
-        assert self.world.record.evidence_key is not None
-        return Answer.open(outcome.answer, evidence_key=self.world.record.evidence_key)
-
-    async def material(self, key_id: bytes, kind: str) -> bytes:
-        return b"".join([c.data async for c in self.stub.Material(pb.MaterialRequest(key_id=key_id, kind=kind))])
-
-
-def made(tmp_path: Path, state: Path, service: KmsClient) -> Connector:
+def made(tmp_path: Path, state: Path, service: KmsClient) -> World:
     """A world in real time with an admitted party, and the configuration of its enclave."""
     root = emulated_root(state).certificate_der
-    start = datetime.now(UTC) - timedelta(seconds=30)
-    world = World(tmp_path, start=start, roots=(root,), interval=0.5)
-    world.configuration = replace(world.configuration, host_measurements=(), insecure=INSECURE)
-    world.configuration = with_key(world.configuration, service, state)
-    world.govern(world.governance.set_coprocessors(world.coprocessors.policy), world.admission())
-    return Connector(world, world.configuration)
+    return new_world(tmp_path, roots=(root,), configured=lambda plain: with_key(plain, service, state))
 
 
 async def test_from_boot_to_answers_and_back_after_a_kill(
     tmp_path: Path, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """A key is made, a value decrypted, the enclave killed; the next boot opens the vault and repeats the core."""
-    host = made(tmp_path, state, service)
-    world = host.world
-    async with enclave(host.configuration, state, folder, service.socket_path) as running:
-        channel = await host.connect(running)
+    world = made(tmp_path, state, service)
+    async with (
+        enclave(world.configuration, state, folder, service.socket_path) as running,
+        connected(world, running) as host,
+    ):
         await host.bring_up()
 
         registered = (await host.stub.Register(pb.RegisterRequest(block_height=world.chain.height))).registration
@@ -143,15 +52,7 @@ async def test_from_boot_to_answers_and_back_after_a_kill(
         claims = found.claims
         world.note(claims.evidence_key, claims.signing_key, claims.manifest)
 
-        statement = world.governance.keygen(TERMS)
-        world.govern(statement)
-        (asked,) = world.ask(Keygen(statement))
-        generated = await host.answer(asked)
-        assert generated.core.refusal is None
-        world.record = replace(
-            world.record, manifest_serial=generated.context.manifest[0], manifest=generated.context.manifest[1]
-        )
-        key_id = asked.id
+        key_id = await host.generate()
         server_key = tfhers.ServerKey.load(await host.material(key_id, "server_key"))
         public = tfhers.PublicKey.from_bytes(await host.material(key_id, "public_key"))
         packed = tfhers.compress(tfhers.expand(public.encrypt([("uint64", 424242)]), server_key), server_key)
@@ -162,16 +63,16 @@ async def test_from_boot_to_answers_and_back_after_a_kill(
         memory = _resident(running.process.pid)
         running.process.kill()
         await running.ended()
-        await channel.close()
 
-    async with enclave(host.configuration, state, folder, service.socket_path) as running:
-        channel = await host.connect(running)
+    async with (
+        enclave(world.configuration, state, folder, service.socket_path) as running,
+        connected(world, running) as host,
+    ):
         await host.bring_up()
         again = await host.answer(asked, packed)
         assert again.core.encode() == first.core.encode()
         assert again.context.boot != first.context.boot
         restarted = _resident(running.process.pid)
-        await channel.close()
     assert restarted < 150, (memory, restarted)
 
 
@@ -179,17 +80,17 @@ async def test_a_kill_while_a_key_is_made_loses_nothing(
     tmp_path: Path, state: Path, folder: Path, service: KmsClient
 ) -> None:
     """kill -9 in the middle of a generation: the next boot opens the vault of before and makes the key it was asked."""
-    host = made(tmp_path, state, service)
-    world = host.world
+    world = made(tmp_path, state, service)
     statement = world.governance.keygen(TERMS)
     world.govern(statement)
     (asked,) = world.ask(Keygen(statement))
-    async with enclave(host.configuration, state, folder, service.socket_path) as running:
-        channel = await host.connect(running)
+    async with (
+        enclave(world.configuration, state, folder, service.socket_path) as running,
+        connected(world, running) as host,
+    ):
         await host.bring_up()
-        status = await host.stub.Status(pb.StatusRequest())
-        pin = (status.manifest_serial, status.manifest_digest)
-        world.note(status.evidence_key, status.signing_key, pin)
+        await host.note()
+        serial = world.record.manifest_serial
         making = asyncio.create_task(host.answer(asked))
         await asyncio.sleep(1)
         assert not making.done()
@@ -197,13 +98,14 @@ async def test_a_kill_while_a_key_is_made_loses_nothing(
         await running.ended()
         with pytest.raises(grpc.aio.AioRpcError):
             await making
-        await channel.close()
-    async with enclave(host.configuration, state, folder, service.socket_path) as running:
-        channel = await host.connect(running)
+    async with (
+        enclave(world.configuration, state, folder, service.socket_path) as running,
+        connected(world, running) as host,
+    ):
         await host.bring_up()
         answer = await host.answer(asked)
-        assert answer.core.refusal is None and answer.context.manifest[0] == pin[0] + 1
-        await channel.close()
+        assert serial is not None
+        assert answer.core.refusal is None and answer.context.manifest[0] == serial + 1
 
 
 def _resident(pid: int) -> float:

@@ -12,7 +12,6 @@ blobs have the digests that were asked for.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,21 +36,17 @@ from cipherkeep_attestation.statements.layout import RequestRecord
 from cipherkeep_attestation.statements.transaction import Message
 from cipherkeep_wire.transport import Address
 
-import tfhers
-from cipherkeep_host import durable
 from cipherkeep_host.client import contract
+from cipherkeep_host.client.encrypting import Encryptor
 from cipherkeep_host.client.gather import gather
 from cipherkeep_host.client.node import Node, Sender
 from cipherkeep_host.client.user_decryption import UserKey, open_payload
 from cipherkeep_host.coprocessor import handles
 from cipherkeep_host.coprocessor.client import CoprocessorClient
-from cipherkeep_host.coprocessor.reference_string import cache_folder
 from cipherkeep_host.coprocessor.requests import Compute, Inputs, compute_digest
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.client import StoreClient
 
-_MAX_PUBLIC_KEY = 1 << 20  # bytes; a compact public key has 33 KB
-_MAX_STRING = 64 << 20  # bytes; a reference string of 2048 bits has 5 MB
 TODAY = b"\x00"  # the extra data that today's clients sign over
 
 
@@ -96,13 +91,11 @@ class Client:
     ) -> None:
         self._node = node
         self._trust = trust
-        self._store = store
         self._coprocessor = CoprocessorClient(coprocessor)
+        self._encryptor = Encryptor(store, self._coprocessor)
         self._sender = sender
         self._clock = clock
         self._keys: dict[bytes, Key] = {}
-        self._encryptors: dict[bytes, tfhers.PublicKey] = {}
-        self._strings: dict[bytes, tfhers.Crs] = {}
 
     async def close(self) -> None:
         """Close the connections of its own."""
@@ -133,8 +126,11 @@ class Client:
 
     async def public_key(self, key_id: bytes) -> bytes:
         """The compact public key that the key's generation names (safe-serialised)."""
-        piece = (await self.key(key_id)).piece("public_key")
-        return await self._store.get_bytes(piece.digest, limit=_MAX_PUBLIC_KEY)
+        return await self._encryptor.public_key(await self.key(key_id))
+
+    async def reference_string(self) -> bytes:
+        """The digest of the reference string that the coprocessor verifies under, which is in the store."""
+        return await self._coprocessor.reference_string()
 
     # --- ciphertexts ---
 
@@ -148,7 +144,8 @@ class Client:
         for name, value in values:
             if name not in fhevm.TYPES or not 0 <= value < 1 << fhevm.TYPES[name][1]:
                 raise HostError("client.value", f"{value} as {name}"[:120])
-        data = await self._prove(await self.key(key_id), values, user, contract_address)
+        key = await self.key(key_id)
+        data = await self._encryptor.prove(key, values, user=user, contract_address=contract_address)
         names = [name for name, _ in values]
         return await self.bind(key_id, data, names, user=user, contract_address=contract_address)
 
@@ -339,38 +336,3 @@ class Client:
         except (EvidenceError, IndexError) as error:
             raise HostError("node.answer", str(error)[:300]) from None
         return Asked(found["id"], found["counter"], found["state"], found["duplicate"], sent.height)
-
-    async def _prove(self, key: Key, values: Sequence[tuple[str, int]], user: bytes, contract_address: bytes) -> bytes:
-        terms = key.terms
-        encryptor = await self._encryptor(key)
-        string = await self._string()
-        metadata = handles.metadata(contract=contract_address, user=user, acl=terms.acl, chain_id=terms.host_chain_id)
-        return await asyncio.to_thread(encryptor.encrypt_with_proof, list(values), string, metadata)
-
-    async def _encryptor(self, key: Key) -> tfhers.PublicKey:
-        if key.id not in self._encryptors:
-            self._encryptors[key.id] = tfhers.PublicKey.from_bytes(await self.public_key(key.id))
-        return self._encryptors[key.id]
-
-    async def reference_string(self) -> bytes:
-        """The digest of the coprocessor's reference string, which is in the store.
-
-        It decides which it verifies under; a wrong one only makes it refuse.
-        """
-        return await self._coprocessor.reference_string()
-
-    async def _string(self) -> tfhers.Crs:
-        digest = await self.reference_string()
-        if digest not in self._strings:
-            self._strings[digest] = await self._load_string(digest)
-        return self._strings[digest]
-
-    async def _load_string(self, digest: bytes) -> tfhers.Crs:
-        """From what was checked here before; otherwise from the store, every point checked, which takes seconds."""
-        kept = durable.make_folder(cache_folder()) / f"checked-{digest.hex()}.bin"
-        with contextlib.suppress(FileNotFoundError, tfhers.FormatError):
-            return tfhers.Crs.from_bytes(await asyncio.to_thread(kept.read_bytes), sha256=digest)
-        data = await self._store.get_bytes(digest, limit=_MAX_STRING)
-        string = await asyncio.to_thread(tfhers.Crs.from_bytes, data)
-        await asyncio.to_thread(durable.write, kept, data)
-        return string

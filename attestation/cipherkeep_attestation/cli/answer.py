@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from cipherkeep_attestation.cli.inputs import read_head
 from cipherkeep_attestation.cli.output import Section, Verdict, show
+from cipherkeep_attestation.cli.parsers import verify_command
 from cipherkeep_attestation.cli.trusted import add_time, add_trust, enclave_of, instance_of, open_trust, time_of
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.receipts.judging import Trust
@@ -25,15 +26,13 @@ configuration that hold its keys. The trust file needs [instance] and [enclave].
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `answer verify`."""
-    answer = subparsers.add_parser("answer", help="answers, from their receipts", allow_abbrev=False)
-    commands = answer.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    verify = commands.add_parser(
-        "verify",
-        help="judge one receipt end to end",
+    verify = verify_command(
+        subparsers,
+        "answer",
+        about="answers, from their receipts",
+        judges="judge one receipt end to end",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: cipherkeep-audit answer verify receipt.cbor --trust trust.toml --at now",
-        allow_abbrev=False,
+        example="receipt.cbor --trust trust.toml --at now",
     )
     verify.add_argument("receipt", metavar="RECEIPT", help="the receipt's file")
     verify.add_argument(

@@ -14,6 +14,7 @@ from cipherkeep_attestation.chain.light import LightClient
 from cipherkeep_attestation.chain.step import check_named, judge_step
 from cipherkeep_attestation.cli.inputs import UsageError, moment, read_head
 from cipherkeep_attestation.cli.output import Section, Verdict, run_batch, show
+from cipherkeep_attestation.cli.parsers import verify_command
 from cipherkeep_attestation.cli.trusted import add_time, add_trust, open_trust, time_of
 from cipherkeep_attestation.errors import EvidenceError, Malformed
 from cipherkeep_attestation.trace import State
@@ -32,15 +33,13 @@ known validators' power signed. With --batch, each line of a file is one step:
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `chain verify`."""
-    chain = subparsers.add_parser("chain", help="light blocks of the chain", allow_abbrev=False)
-    commands = chain.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    verify = commands.add_parser(
-        "verify",
-        help="walk light blocks from a trust root",
+    verify = verify_command(
+        subparsers,
+        "chain",
+        about="light blocks of the chain",
+        judges="walk light blocks from a trust root",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: cipherkeep-audit chain verify --trust trust.toml --at now commit-*.json validators-*.json",
-        allow_abbrev=False,
+        example="--trust trust.toml --at now commit-*.json validators-*.json",
     )
     verify.add_argument("blocks", metavar="BLOCKS", nargs="*", help="files with a node's answers")
     verify.add_argument("--skipping", action="store_true", help="let heights be left out, at more than two thirds")

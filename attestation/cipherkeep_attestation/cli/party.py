@@ -16,6 +16,7 @@ from cipherkeep_attestation.chain.state import verify_present
 from cipherkeep_attestation.cli.inputs import UsageError, reason, utf8
 from cipherkeep_attestation.cli.live import Node, ask_document
 from cipherkeep_attestation.cli.output import Section, Verdict, show
+from cipherkeep_attestation.cli.parsers import verify_command
 from cipherkeep_attestation.cli.trusted import Enclave, add_trust, enclave_of, instance_of, open_trust
 from cipherkeep_attestation.errors import EvidenceError, Refused, Stale
 from cipherkeep_attestation.handshake import CLOCK_DRIFT, ResponderStatement, judge_responder, judge_with
@@ -58,15 +59,13 @@ serve both: it is judged by what it says, wherever it comes from."""
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `party verify`."""
-    party = subparsers.add_parser("party", help="live parties", allow_abbrev=False)
-    commands = party.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    verify = commands.add_parser(
-        "verify",
-        help="compare a live enclave with its party's record",
+    verify = verify_command(
+        subparsers,
+        "party",
+        about="live parties",
+        judges="compare a live enclave with its party's record",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: cipherkeep-audit party verify party-1 --node https://kms.example --trust trust.toml",
-        allow_abbrev=False,
+        example="party-1 --node https://kms.example --trust trust.toml",
     )
     verify.add_argument("name", metavar="NAME", help="the party's name")
     verify.add_argument("--node", metavar="URL", required=True, help="JSON-RPC of a node: http://, https:// or unix://")

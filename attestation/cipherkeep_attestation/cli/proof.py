@@ -9,6 +9,7 @@ from typing import Any
 from cipherkeep_attestation.chain import iavl, ics23, rpc_json, state
 from cipherkeep_attestation.cli.inputs import UsageError, base64_bytes, hex_bytes, read_head, utf8
 from cipherkeep_attestation.cli.output import Section, Verdict, run_batch, show
+from cipherkeep_attestation.cli.parsers import verify_command
 from cipherkeep_attestation.errors import EvidenceError, Malformed
 
 SPECS = ("tendermint", "iavl")
@@ -25,15 +26,13 @@ With --batch, each line of a file is one proof:
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `proof verify`."""
-    proof = subparsers.add_parser("proof", help="ICS-23 proofs of state", allow_abbrev=False)
-    commands = proof.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    verify = commands.add_parser(
-        "verify",
-        help="judge a proof of presence or absence",
+    verify = verify_command(
+        subparsers,
+        "proof",
+        about="ICS-23 proofs of state",
+        judges="judge a proof of presence or absence",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Example: cipherkeep-audit proof verify --app-hash 9f... --key uint64:7 --value a1... FILE",
-        allow_abbrev=False,
+        example="--app-hash 9f... --key uint64:7 --value a1... FILE",
     )
     verify.add_argument("file", metavar="FILE", nargs="?", help="the proof; - for standard input")
     verify.add_argument("--app-hash", metavar="HEX", help="the root, 32 bytes")

@@ -188,9 +188,7 @@ class WholePath:
         path = self._session.environment.connector.removeprefix("unix://")
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path)) as http:
             text = (await http.get("http://connector/metrics")).text
-        return int(
-            sum(float(value) for value in re.findall(r'^connector_answers_total\{verdict="final"\} (\S+)', text, re.M))
-        )
+        return int(sum(float(value) for value in _FINAL.findall(text)))
 
     async def _state(self, counter: int) -> RequestRecord:
         found = (await self._session.node.prove(self._session.trust.instance, layout.REQUESTS, counter)).value

@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import Malformed, Untrusted
 
-ES384 = -35
 EDDSA = -8
 PROTECTED_EDDSA = bytes.fromhex("a10127")  # {1: -8}
 PROTECTED_ES384 = bytes.fromhex("a1013822")  # {1: -35}

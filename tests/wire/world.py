@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -182,6 +182,3 @@ def make_world(limits: Limits | None = None) -> Any:
             handshake=Address("unix", str(folder / "handshake.sock")),
             grpc=Address("unix", str(folder / "grpc.sock")),
         )
-
-
-Edit = Callable[[Any], object]

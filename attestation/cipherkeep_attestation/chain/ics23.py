@@ -23,7 +23,7 @@ from cipherkeep_attestation.errors import Malformed, Refused
 MAX_PROOF = 1 << 19  # bytes; two neighbours with the largest values (128 KiB), and two full paths (5.5 KB)
 MAX_DEPTH = 64  # steps; trees here are counted by 64 bits
 
-_SHA256, _NO_HASH, _VAR_PROTO = 1, 0, 1
+_SHA256, _VAR_PROTO = 1, 1
 
 
 @dataclass(frozen=True, slots=True)

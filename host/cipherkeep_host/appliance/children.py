@@ -40,7 +40,6 @@ class Child:
 
     def __init__(self, program: Program, logs: Path) -> None:
         self.program = program
-        self.restarts = 0
         self._command = [sys.executable, "-m", *program.arguments]
         self._log = logs / f"{program.name}.log"
         self._process = ChildProcess(program.name, self._command, log=self._log)
@@ -87,7 +86,6 @@ class Child:
             pause = FIRST_PAUSE if loop.time() - begun > QUICK else min(pause * 2, LONGEST_PAUSE)
             log.warning("child ended", child=self.program.name, status=status, again_in=pause)
             await asyncio.sleep(pause)
-            self.restarts += 1
             self._process = ChildProcess(self.program.name, self._command, log=self._log)
             await self._process.start()
 

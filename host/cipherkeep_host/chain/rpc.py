@@ -42,11 +42,10 @@ _QUERY = "tm.event='NewBlockHeader'"
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Where a node stands. `catching_up`: it is replaying blocks that others made."""
+    """Where a node stands."""
 
     chain_id: str
     height: int
-    catching_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,6 @@ class RpcClient:
             return Status(
                 rpc_json.text(rpc_json.member(found, "node_info", "network"), "network"),
                 rpc_json.decimal(rpc_json.member(found, "sync_info", "latest_block_height"), "latest_block_height"),
-                rpc_json.member(found, "sync_info", "catching_up") is True,
             )
 
     async def light_block(self, height: int | None = None) -> LightBlock:

@@ -32,7 +32,6 @@ KEM_KEY = 800  # bytes of an ML-KEM-512 public key, FIPS 203
 _KEM_CIPHERTEXT = 768  # bytes
 _MAX_PLAINTEXT = 64  # bytes; the largest type has 32
 _VERIFICATION_KEY = 33  # bytes, compressed SEC1
-_MOST = 128  # ciphertexts of one payload
 _ENVELOPE = (
     (3).to_bytes(8, "little")
     + b"0.5"

@@ -245,8 +245,7 @@ async def test_heights_are_looked_at_where_there_is_no_subscription(
         height = next(heights, 9)
         if height is None:
             return b"noise"
-        sync = {"latest_block_height": str(height), "catching_up": False}
-        return result(call, {"node_info": {"network": "n"}, "sync_info": sync})
+        return result(call, {"node_info": {"network": "n"}, "sync_info": {"latest_block_height": str(height)}})
 
     node.answer = answer
     async with RpcClient(f"unix://{node.path}") as client:

@@ -21,7 +21,7 @@ class SlowToCommit:
         self.txs: list[bytes] = []
 
     async def status(self) -> Status:
-        return Status(CHAIN_ID, 5, False)
+        return Status(CHAIN_ID, 5)
 
     async def broadcast(self, tx: bytes) -> Checked:
         self.txs.append(tx)

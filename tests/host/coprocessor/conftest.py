@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from cipherkeep_host.store.server import Service as StoreService
 from cipherkeep_wire.transport import Address
 
 import tfhers
-from tests.host.emulated.processes import short_folder
 from tests.simulators.coprocessor import TERMS, SimulatedUser, secp256k1
 
 SEED = b"insecure test seed of this test!"
@@ -85,12 +84,6 @@ def keys() -> Keys:
         tfhers.Crs.from_bytes(files[2].read_bytes()),
         *files,
     )
-
-
-@pytest.fixture(scope="module")
-def module_folder() -> Iterator[Path]:
-    with short_folder() as made:
-        yield made
 
 
 class Served:

@@ -2,5 +2,5 @@
 
 `plan` says where things lie and what is chosen; `provision` makes what must exist before anything runs; `bringup`
 starts all in order; `children` keeps processes running; `governance` signs and sends decisions; `configuring` hands the
-enclave its configuration; `supervisor` is the process.
+enclave its configuration; `supervisor` is the process; `lock` says which one holds a state folder.
 """

@@ -94,7 +94,7 @@ class Paths:
 
     @property
     def lock(self) -> Path:
-        """Held by the supervisor; its content is its process id."""
+        """Held by the supervisor: see `lock`."""
         return self.state / "lock"
 
     def socket(self, name: str) -> Path:

@@ -7,13 +7,17 @@ import os
 import pty
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import typer
 from cipherkeep_attestation.statements import layout
+from cipherkeep_host.cli import output
 from cipherkeep_host.cli.session import Session
+from cipherkeep_host.errors import HostError
 
 from tests.e2e.appliance import strangers
 from tests.e2e.appliance.conftest import Inputs
@@ -25,6 +29,7 @@ COMMANDS = (
     "dev up",
     "dev down",
     "dev status",
+    "dev trust",
     "dev env",
     "key generate",
     "key list",
@@ -105,6 +110,15 @@ def test_down_without_an_appliance_is_done(tmp_path: Path) -> None:
     """What is asked for is the case: that is no failure."""
     done = run("dev", "down", state=tmp_path)
     assert (done.returncode, done.stdout) == (0, "No appliance runs here.\n")
+    done = run("dev", "down", "--json", state=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"stopped": False, "supervisor": None})
+
+
+def test_what_cannot_be_reached_exits_with_3(tmp_path: Path) -> None:
+    """Also when a supervisor lives whose proxy gives no document: nothing was refused, nobody answered."""
+    with pytest.raises(typer.Exit) as ended:
+        output.fail(HostError("cli.attestation"))
+    assert ended.value.exit_code == 3
 
 
 # --- the appliance ---
@@ -115,6 +129,7 @@ def test_a_second_start_says_that_it_runs(appliance: Running) -> None:
     before = appliance.pids()
     done = run("dev", "up", state=appliance.state)
     assert (done.returncode, done.stdout) == (0, "The appliance runs already.\n")
+    assert answer(appliance, "dev", "up") == {"started": False, "supervisor": appliance.process.pid}
     assert appliance.pids() == before
 
 
@@ -161,6 +176,13 @@ def test_the_environment_can_be_read_by_a_shell(appliance: Running) -> None:
     shell = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=20)
     node, chain_id, pcrs = shell.stdout.split("|")
     assert (node, chain_id, json.loads(pcrs)) == (found["node"], found["chain_id"], found["pcrs"])
+
+
+def test_the_trust_file_is_toml_and_json(appliance: Running) -> None:
+    """The file that auditors give to their program, and the same as an object."""
+    found = answer(appliance, "dev", "trust")
+    assert found == tomllib.loads(run("dev", "trust", state=appliance.state).stdout)
+    assert "BEGIN CERTIFICATE" in json.dumps(found)
 
 
 # --- what can be proven ---

@@ -110,6 +110,9 @@ class Environment:
     instance: str
     party: str
     node: str  # JSON-RPC of the validator
+    node_metrics: str  # URL of the consensus engine's metrics; its /health is at `node`
+    application: str  # health
+    kms: str  # the emulated key service, health and API
     store: str
     coprocessor: str
     attestation: str  # URL of POST /attestation

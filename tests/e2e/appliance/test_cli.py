@@ -155,17 +155,39 @@ def test_status_names_every_process(appliance: Running) -> None:
     assert f"chain_id          {found['chain_id']}" in text
 
 
-async def test_appliance_and_nsm_say_how_they_are(appliance: Running) -> None:
-    """`/healthz` and `/metrics` of the processes that stand around the enclave, at the addresses of `dev env`."""
+# Each process by its name in `dev env`, and something that only it counts.
+PAGES = {
+    "appliance": "launcher_running 1.0",
+    "application": "",
+    "attestation": "",
+    "connector": "",
+    "coprocessor": "",
+    "kms": "emulated_kms_calls",
+    "nsm": 'nsm_requests_total{outcome="Attestation"}',
+    "store": "",
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_process_says_how_it_is(appliance: Running, name: str) -> None:
+    """`/healthz` and `/metrics` of every process, at the addresses of `dev env`."""
     await appliance.up()
-    said = await appliance.healthy("appliance", lambda body: body["ready"])
-    assert said["launcher"]["ready"] and said["processes"]["enclave"] == said["launcher"]["pid"]
-    pages = {name: getattr(appliance.environment, name).removeprefix("unix://") for name in ("appliance", "nsm")}
-    expected = {"appliance": "launcher_running 1.0", "nsm": 'nsm_requests_total{outcome="Attestation"}'}
-    for name, path in pages.items():
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path)) as client:
-            assert (await client.get("http://part/healthz")).json()["ready"] is True
-            assert expected[name] in (await client.get("http://part/metrics")).text
+    if name == "appliance":
+        said = await appliance.healthy("appliance", lambda body: body["ready"])
+        assert said["launcher"]["ready"] and said["processes"]["enclave"] == said["launcher"]["pid"]
+        assert set(said["restarts"]) == {"aws-kms", "store", "proxy", "connector", "coprocessor", "enclave"}
+    path = getattr(appliance.environment, name).removeprefix("unix://")
+    scheme = "https" if name == "kms" else "http"
+    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path, verify=False)) as client:
+        assert (await client.get(f"{scheme}://part/healthz")).json()["ready"] is True
+        assert PAGES[name] in (await client.get(f"{scheme}://part/metrics")).text
+
+
+async def test_the_consensus_engine_says_how_it_is(appliance: Running) -> None:
+    """Its health by JSON-RPC, its metrics at an address of their own; both on loopback."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{appliance.environment.node}/health")).status_code == 200
+        assert "cometbft_consensus_height" in (await client.get(appliance.environment.node_metrics)).text
 
 
 def test_the_environment_can_be_read_by_a_shell(appliance: Running) -> None:

@@ -25,7 +25,7 @@ NEEDS = {
     "Python packages": ((), 0, 0.6),
     "strangers' clients": (("npm",), 0, 0.3),
 }
-LEAST_PYTHON = (3, 11)
+LEAST_PYTHON, LAST_PYTHON = (3, 11), (3, 13)  # coincurve, which signs and recovers, has no wheel for 3.14 yet
 
 
 def _version(command):
@@ -60,7 +60,10 @@ def problems(cache, steps):
     if not sys.platform.startswith("linux"):
         found.append(f"this is {sys.platform}: Cipherkeep runs on Linux (on macOS use a Linux VM)")
     if sys.version_info < LEAST_PYTHON:
-        found.append("Python {}.{} is too old: 3.11 or newer is needed".format(*sys.version_info[:2]))
+        found.append("Python {}.{} is too old: 3.11 to 3.13 are supported".format(*sys.version_info[:2]))
+    if sys.version_info[:2] > LAST_PYTHON:
+        text = "Python {}.{} is too new: 3.11 to 3.13 are supported (`make PYTHON=python3.13 …` takes another)"
+        found.append(text.format(*sys.version_info[:2]))
     try:
         import ensurepip  # noqa: F401  (a Debian Python without python3-venv lacks it)
         import venv  # noqa: F401

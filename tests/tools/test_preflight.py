@@ -104,3 +104,14 @@ def test_each_step_asks_for_its_own(setup: ModuleType, tmp_path: Path, monkeypat
     (rust,) = setup.preflight.problems(str(tmp_path), ["FHE bindings"])
     assert rust.startswith("rustc 1.80.0 is too old (needs 1.91.1)")
     assert setup.minutes_expected(["FHE bindings"]) == 6
+
+
+@pytest.mark.parametrize(("version", "word"), [((3, 10, 4), "too old"), ((3, 14, 0), "too new")])
+def test_another_python_is_refused(
+    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...], word: str
+) -> None:
+    """By name, before a package turns out to have no wheel for it."""
+    monkeypatch.setenv("PATH", str(machine(tmp_path / "all", GOOD)))
+    monkeypatch.setattr(setup.preflight.sys, "version_info", version)
+    (python,) = setup.preflight.problems(str(tmp_path), [])
+    assert word in python and "3.11 to 3.13" in python

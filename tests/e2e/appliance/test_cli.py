@@ -75,9 +75,9 @@ def problem(appliance: Running, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command: str) -> None:
-    """Every command says how it is used, by an example that names it."""
+    """Every command says how it is used, by an example that names it, and that it takes --json."""
     done = run(*command.split(), "--help")
-    assert done.returncode == 0
+    assert done.returncode == 0 and "--json" in done.stdout
     assert "Example:" in done.stdout and f"cipherkeep {command}" in done.stdout.partition("Example:")[2]
 
 

@@ -15,6 +15,7 @@ from cipherkeep_attestation.errors import Refused
 from cipherkeep_host.errors import HostError
 
 from tests.e2e.appliance.running import started
+from tools.demo import round as round_of_demo
 from tools.demo import telling
 from tools.demo.running import explain
 from tools.demo.telling import Wrong, elapsing
@@ -150,3 +151,20 @@ async def test_what_takes_long_says_how_long(
     async with elapsing("thinking", 7):
         await asyncio.sleep(0.1)
     assert "  … thinking: 0 s of about 7 s" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("does", "sentence"), [("sleep 60", "did not end within 2 s"), ("echo no such key >&2; exit 1", "no such key")]
+)
+async def test_a_stranger_that_fails_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, sentence: str
+) -> None:
+    """Also one that never ends: it is ended, and the demo says so."""
+    (tmp_path / "node").write_text(f'#!/bin/sh\necho $$ > "{tmp_path}/pid"\n{does}\n')
+    (tmp_path / "node").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(round_of_demo, "NODE_SECONDS", 2)
+    with pytest.raises(Wrong, match=sentence):
+        await round_of_demo.stranger("user_decrypt.js", "keypair")
+    if (tmp_path / "pid").exists():  # a very busy machine may not have come that far
+        assert started(int((tmp_path / "pid").read_text())) is None

@@ -145,9 +145,13 @@ class Appliance:
             "ready": well,
             "stage": self._stage,
             "processes": processes,
-            "restarts": {**self._children.restarts(), "enclave": self._enclave_restarts},
+            "restarts": self.restarts(),
             "launcher": self.launcher.health(),
         }
+
+    def restarts(self) -> dict[str, int]:
+        """How often each part was started again."""
+        return {**self._children.restarts(), "enclave": self._enclave_restarts}
 
     def _launched_again(self) -> None:
         self._enclave_restarts += 1

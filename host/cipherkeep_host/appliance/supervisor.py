@@ -25,6 +25,7 @@ from starlette.applications import Starlette
 from cipherkeep_host import process
 from cipherkeep_host.appliance import lock
 from cipherkeep_host.appliance.bringup import Appliance
+from cipherkeep_host.appliance.metrics import Processes
 from cipherkeep_host.appliance.plan import Paths, default_state
 from cipherkeep_host.chain.home import Pace
 from cipherkeep_host.errors import HostError
@@ -49,7 +50,9 @@ async def serve(paths: Paths, pace: Pace) -> None:
     async def health() -> dict[str, object]:
         return appliance.health()
 
-    pages = Starlette(routes=list(process.health_routes(appliance.launcher.registry, health)))
+    registry = appliance.launcher.registry
+    registry.register(Processes(appliance.pids, appliance.restarts))
+    pages = Starlette(routes=list(process.health_routes(registry, health)))
     listener = process.bind(process.parse_address(f"unix://{paths.socket('appliance')}"))
     ended = asyncio.Event()
     paging = asyncio.create_task(process.serve_http(pages, listener, ended))

@@ -157,7 +157,7 @@ def test_status_names_every_process(appliance: Running) -> None:
 
 # Each process by its name in `dev env`, and something that only it counts.
 PAGES = {
-    "appliance": "launcher_running 1.0",
+    "appliance": 'appliance_process_up{process="enclave"} 1.0',
     "application": "",
     "attestation": "",
     "connector": "",

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,7 @@ async def stranger(script: str, *arguments: str, order: object = None) -> Any:
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # a session of its own is a group of its own
             await process.wait()
     if process.returncode != 0:
         raise Wrong(f"The stranger's client refused: {err.decode(errors='replace').strip()[-400:]}")

@@ -21,7 +21,7 @@ setup:
 	@$(PYTHON) tools/setup.py demo
 
 demo: setup
-	@KEEP=$(KEEP) $(BIN)/python tools/demo.py
+	@KEEP=$(KEEP) $(BIN)/python -m tools.demo
 
 test:
 	@$(PYTHON) tools/setup.py demo test

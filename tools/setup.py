@@ -35,7 +35,13 @@ PROFILES = {"demo": ("runtime", "build"), "test": ("test", "fuzz"), "lint": ("li
 THIRD_PARTY = ROOT / "tests" / "thirdparty"
 
 # Expected seconds on two cores with nothing cached: measured, and shown beside the elapsed time.
-EXPECTED = {"consensus engine": 60, "FHE bindings": 300, "Python packages": 15, "strangers' clients": 15}
+EXPECTED = {
+    "consensus engine": 60,
+    "protocol stubs": 5,
+    "FHE bindings": 300,
+    "Python packages": 15,
+    "strangers' clients": 15,
+}
 
 
 class SetupError(Exception):
@@ -149,8 +155,22 @@ def bindings_wheel() -> Path:
     sources = [crate / name for name in ("Cargo.toml", "Cargo.lock", "pyproject.toml", "README.md")]
     sources += [path for folder in ("src", "python") for path in (crate / folder).rglob("*") if path.is_file()]
     sources = [path for path in sources if path.exists() and "__pycache__" not in path.parts]
-    compiler = subprocess.run(["rustc", "-vV"], capture_output=True, text=True, check=True).stdout
-    return CACHE / "wheels" / digest_of(sources, compiler, (ROOT / "locks" / "build.txt").read_text())
+    return CACHE / "wheels" / digest_of(sources, compiler(), (ROOT / "locks" / "build.txt").read_text())
+
+
+def compiler() -> str:
+    """Rust's version; on a machine that has lost its Rust, the version that made the wheels of the cache."""
+    found, note = said(["rustc", "-vV"]), CACHE / "wheels" / "compiler"
+    return found or (note.read_text() if note.exists() else "")
+
+
+def said(command: list[str]) -> str:
+    """What a program prints, nothing where it is missing or fails."""
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def build_bindings() -> None:
@@ -170,6 +190,7 @@ def build_bindings() -> None:
                 },
             )
             publish(made, folder)
+    (folder.parent / "compiler").write_text(compiler())
     wheel = next(folder.glob("*.whl"))
     install(["--no-deps", "--force-reinstall", str(wheel)], marker="bindings", digest=folder.name)
 
@@ -183,29 +204,42 @@ def uv() -> list[str]:
 
 def install(arguments: list[str], *, marker: str, digest: str) -> None:
     """Install into the checkout's environment unless the marker says that exactly this is there."""
-    note = VENV / f".cipherkeep-{marker}"
-    if note.exists() and note.read_text() == digest:
+    if noted(marker, digest):
         return
+    note = VENV / f".cipherkeep-{marker}"
     note.unlink(missing_ok=True)
     run([*uv(), "pip", "install", "--quiet", "--python", str(VENV / "bin" / "python"), *arguments])
     note.write_text(digest)
 
 
-def install_python(profiles: list[str]) -> None:
+def base_identity() -> str:
     marks = [sys.version, (ROOT / "locks" / "build.txt").read_text(), str(ROOT)]
-    identity = hashlib.sha256("\0".join(marks).encode()).hexdigest()
-    note = VENV / ".cipherkeep-base"
-    if not note.exists() or note.read_text() != identity:
+    return hashlib.sha256("\0".join(marks).encode()).hexdigest()
+
+
+def noted(marker: str, digest: str) -> bool:
+    """Whether the checkout's environment says that exactly this is there."""
+    note = VENV / f".cipherkeep-{marker}"
+    return note.exists() and note.read_text() == digest
+
+
+def locks_of(profiles: list[str]) -> dict[str, str]:
+    """The lock files of these profiles, each with its digest."""
+    names = [lock for profile in profiles for lock in PROFILES[profile]]
+    return {name: digest_of([ROOT / "locks" / f"{name}.txt"]) for name in names}
+
+
+def install_python(profiles: list[str]) -> None:
+    if not noted("base", base_identity()):
         shutil.rmtree(VENV, ignore_errors=True)
         with progress("Python packages"):
             run([sys.executable, "-m", "venv", str(VENV)])
             pip = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             run([*pip, "--require-hashes", "--no-deps", "-r", str(ROOT / "locks" / "build.txt")])
-            note.write_text(identity)
-    for profile in profiles:
-        for lock in PROFILES[profile]:
-            source = ROOT / "locks" / f"{lock}.txt"
-            install(["--require-hashes", "--no-deps", "-r", str(source)], marker=lock, digest=digest_of([source]))
+            (VENV / ".cipherkeep-base").write_text(base_identity())
+    for lock, digest in locks_of(profiles).items():
+        source = ROOT / "locks" / f"{lock}.txt"
+        install(["--require-hashes", "--no-deps", "-r", str(source)], marker=lock, digest=digest)
     projects = [ROOT / name / "pyproject.toml" for name in DISTRIBUTIONS]
     editable = [word for name in DISTRIBUTIONS for word in ("--editable", str(ROOT / name))]
     install(
@@ -216,17 +250,22 @@ def install_python(profiles: list[str]) -> None:
 # --- Node ---
 
 
+MANIFESTS = [THIRD_PARTY / name for name in ("package.json", "package-lock.json", ".npmrc")]
+
+
+def strangers_folder() -> Path:
+    return CACHE / "node" / digest_of(MANIFESTS, said(["node", "--version"]))
+
+
 def install_strangers() -> None:
     """Zama's npm clients: they check our answers in tests and the demo, and nothing here imports them."""
-    manifests = [THIRD_PARTY / name for name in ("package.json", "package-lock.json", ".npmrc")]
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
-    folder = CACHE / "node" / digest_of(manifests, version)
+    folder = strangers_folder()
     if not folder.exists():
         with progress("strangers' clients"):
             made = CACHE / "node" / "partial"
             shutil.rmtree(made, ignore_errors=True)
             made.mkdir(parents=True)
-            for path in manifests:
+            for path in MANIFESTS:
                 shutil.copy(path, made / path.name)
             run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=made)
             publish(made, folder)
@@ -248,19 +287,35 @@ def fetch(command: list[str], cwd: Path) -> None:
         run(command, cwd=cwd, env={"GOTOOLCHAIN": "local"})
 
 
-def minutes_expected() -> int:
-    """Whole minutes that set-up will take, by what the cache lacks."""
-    seconds = 10
-    seconds += 0 if consensus_binary().exists() else EXPECTED["consensus engine"]
-    seconds += 0 if bindings_wheel().exists() else EXPECTED["FHE bindings"]
-    return round(seconds / 60 + 0.5)
+def missing_steps(profiles: list[str]) -> list[str]:
+    """Steps whose outcome is neither in the cache nor in the checkout's environment."""
+    python = noted("base", base_identity()) and all(noted(*item) for item in locks_of(profiles).items())
+    done = {
+        "consensus engine": consensus_binary().exists(),
+        "protocol stubs": (CACHE / "bin" / "abci").exists(),
+        "FHE bindings": bindings_wheel().exists(),
+        "Python packages": python,
+        "strangers' clients": strangers_folder().exists(),
+    }
+    return [step for step, there in done.items() if not there]
+
+
+def minutes_expected(steps: list[str]) -> int:
+    """Whole minutes that these steps take."""
+    return -(-(10 + sum(EXPECTED[step] for step in steps)) // 60)
+
+
+def about(steps: list[str]) -> str:
+    minutes = minutes_expected(steps)
+    return f"about {minutes} minute{'' if minutes == 1 else 's'}"
 
 
 def set_up(profiles: list[str]) -> None:
-    missing = preflight.problems(str(CACHE))
+    steps = missing_steps(profiles)
+    missing = preflight.problems(str(CACHE), steps)
     if missing:
         lines = "\n".join(f"  - {sentence}" for sentence in missing)
-        raise SetupError(f"This machine is not ready:\n{lines}")
+        raise SetupError(f"This machine is not ready:\n{lines}\nOnce it is, setting up takes {about(steps)}.")
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         try:
@@ -268,9 +323,9 @@ def set_up(profiles: list[str]) -> None:
         except BlockingIOError:
             print("Another set-up is running: waiting for it.", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        minutes = minutes_expected()
-        if minutes > 1:
-            print(f"Setting up: about {minutes} minutes, once.", file=sys.stderr, flush=True)
+        steps = missing_steps(profiles)  # another set-up may have done some
+        if minutes_expected(steps) > 1:
+            print(f"Setting up, once: {about(steps)} for {', '.join(steps)}.", file=sys.stderr, flush=True)
         with ThreadPoolExecutor(max_workers=3) as pool:
             downloads: list[Future[None]] = []
             if not bindings_wheel().exists():

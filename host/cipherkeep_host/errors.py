@@ -628,6 +628,10 @@ HOST_RULES: dict[str, HostRule] = {
         "A process of the appliance did not start.",
         hint="Read its log: `cipherkeep dev status` names the folder.",
     ),
+    "appliance.enclave": HostRule(
+        "The enclave ends again and again, soon after its launch.",
+        hint="The detail shows the last lines of its log: mend what they say, then `cipherkeep dev up`.",
+    ),
     "appliance.timeout": HostRule(
         "The appliance waited too long for one of its parts.",
         hint="Read the logs of the enclave and of the connector; on a very busy machine try again.",

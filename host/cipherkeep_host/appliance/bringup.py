@@ -25,7 +25,7 @@ from cipherkeep_wire import transport
 from cipherkeep_wire.limits import CONFIGURATION_PORT, GRPC_PORT, HANDSHAKE_PORT, KMS_EGRESS_PORT
 
 from cipherkeep_host import durable, key_files
-from cipherkeep_host.appliance import provision
+from cipherkeep_host.appliance import enclave, provision
 from cipherkeep_host.appliance.children import Children, Program
 from cipherkeep_host.appliance.configuring import Parent
 from cipherkeep_host.appliance.governance import Council
@@ -56,7 +56,6 @@ CRS_BITS = 2048  # inputs of one list, in bits: what today's clients expect
 UP = 180.0  # seconds until the connector has brought the enclave up
 KEYGEN = 180.0  # seconds until a key is there
 RELEASE = "local"
-_LAUNCHES = 5  # tries to launch an enclave again
 _RECORD = 0.2  # seconds between looks at the process ids
 Progress = Callable[[str], None]
 
@@ -72,6 +71,7 @@ class Appliance:
         self._started = False
         self._tell = say
         self._stage = ""
+        self._enclave_restarts = 0
         self._children = Children(paths.logs)
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,7 +113,7 @@ class Appliance:
         parent = Parent(self._host_socket(CONFIGURATION_PORT), measured, self.paths.emulated)
         await self._stack.enter_async_context(parent)
         status = await self.launcher.launch()
-        self._tasks.append(asyncio.create_task(self._keep_enclave()))
+        self._tasks.append(asyncio.create_task(enclave.keep(self.launcher, launched=self._launched_again)))
         await self._start_connector(pcrs)
 
         self._say("governance")
@@ -141,7 +141,20 @@ class Appliance:
         """How the whole is, for `/healthz`: ready when it has started and none of its processes is missing."""
         processes = self.pids()
         well = self._started and self.launcher.status is not None and None not in processes.values()
-        return {"ready": well, "stage": self._stage, "processes": processes, "launcher": self.launcher.health()}
+        return {
+            "ready": well,
+            "stage": self._stage,
+            "processes": processes,
+            "restarts": self.restarts(),
+            "launcher": self.launcher.health(),
+        }
+
+    def restarts(self) -> dict[str, int]:
+        """How often each part was started again."""
+        return {**self._children.restarts(), "enclave": self._enclave_restarts}
+
+    def _launched_again(self) -> None:
+        self._enclave_restarts += 1
 
     async def stop(self) -> None:
         """End everything, in reverse order."""
@@ -158,7 +171,8 @@ class Appliance:
 
     async def failed(self) -> None:
         """Returns when something cannot be kept running; raises what it was."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        watched = [*self._tasks, *self._children.watchers()]
+        done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 
@@ -169,6 +183,8 @@ class Appliance:
             found |= {process.name: process.pid if process.alive else None for process in self.node.processes}
         if self.launcher.status is not None:
             found |= {"enclave": self.launcher.status.pid, "nsm": self.launcher.status.nsm_pid}
+        elif self._started:
+            found |= {"enclave": None, "nsm": None}
         return found
 
     # --- parts ---
@@ -242,27 +258,6 @@ class Appliance:
         arguments = ["cipherkeep_host.coprocessor", "--config", str(path)]
         await self._children.start(Program("coprocessor", arguments, lambda: _healthy(listen)))
 
-    async def _keep_enclave(self) -> None:
-        """An enclave that ends is launched again, as its host would."""
-        while True:
-            status = await self.launcher.wait()
-            log.warning("enclave ended", status=status)
-            await self._relaunch()
-
-    async def _relaunch(self) -> None:
-        """Boot the image that was measured at the start, which the policies name; a busy machine gets several tries."""
-        for attempt in range(1, _LAUNCHES + 1):
-            await self.launcher.kill()
-            await asyncio.sleep(0.5)
-            try:
-                await self.launcher.relaunch()
-            except HostError as error:
-                if error.code != "emulator.start" or attempt == _LAUNCHES:
-                    raise
-                log.warning("enclave not launched", code=error.code, detail=error.detail, attempt=attempt)
-            else:
-                return
-
     async def _keep_record(self) -> None:
         """Keep the file of process ids current: `cipherkeep dev status` reads it, and whoever wants to kill one."""
         written: dict[str, int | None] = {}
@@ -309,7 +304,7 @@ class Appliance:
         loop = asyncio.get_running_loop()
         ends, last = loop.time() + seconds, ""
         while loop.time() < ends:
-            for task in self._tasks:
+            for task in (*self._tasks, *self._children.watchers()):
                 if task.done():
                     task.result()
             try:
@@ -334,6 +329,9 @@ class Appliance:
             instance=INSTANCE,
             party=PARTY,
             node=self.node.rpc_address,
+            node_metrics=self.node.metrics_address,
+            application=self.node.health_address,
+            kms=f"unix://{self.paths.socket('kms')}",
             store=f"unix://{self.paths.socket('store')}",
             coprocessor=f"unix://{self.paths.socket('coprocessor')}",
             attestation=f"unix://{self.paths.socket('proxy')}",

@@ -35,6 +35,18 @@ class Program:
     ready: Callable[[], Awaitable[object]]
 
 
+class Pauses:
+    """How long to wait before a process that ended is started again: longer each time that it ended soon."""
+
+    def __init__(self) -> None:
+        self.quick_ends = 0  # in a row
+
+    def after(self, lived: float) -> float:
+        """Seconds to wait, when it lived for so many."""
+        self.quick_ends = 0 if lived > QUICK else self.quick_ends + 1
+        return min(FIRST_PAUSE * 2.0 ** min(self.quick_ends, 20), LONGEST_PAUSE)
+
+
 class Child:
     """One supervised process."""
 
@@ -43,7 +55,8 @@ class Child:
         self._command = [sys.executable, "-m", *program.arguments]
         self._log = logs / f"{program.name}.log"
         self._process = ChildProcess(program.name, self._command, log=self._log)
-        self._watcher: asyncio.Task[None] | None = None
+        self.restarts = 0
+        self.watcher: asyncio.Task[None] | None = None  # ends only when the child cannot be kept running
 
     @property
     def pid(self) -> int | None:
@@ -54,13 +67,13 @@ class Child:
         """Start it and wait until it serves. `HostError("appliance.start")` when it does not."""
         await self._process.start()
         await self._until_ready()
-        self._watcher = asyncio.create_task(self._watch())
+        self.watcher = asyncio.create_task(self._watch())
 
     async def stop(self) -> None:
         """End it in an orderly way."""
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        if self.watcher is not None:
+            self.watcher.cancel()
+            await asyncio.gather(self.watcher, return_exceptions=True)
         await self._process.stop(GRACE)
 
     async def _until_ready(self) -> None:
@@ -79,15 +92,28 @@ class Child:
         raise HostError("appliance.start", f"{self.program.name} does not serve ({last}): {self._log}")
 
     async def _watch(self) -> None:
-        loop, pause = asyncio.get_running_loop(), FIRST_PAUSE
+        loop, pauses = asyncio.get_running_loop(), Pauses()
         while True:
             begun = loop.time()
             status = await self._process.wait()
-            pause = FIRST_PAUSE if loop.time() - begun > QUICK else min(pause * 2, LONGEST_PAUSE)
+            pause = pauses.after(loop.time() - begun)
             log.warning("child ended", child=self.program.name, status=status, again_in=pause)
             await asyncio.sleep(pause)
-            self._process = ChildProcess(self.program.name, self._command, log=self._log)
-            await self._process.start()
+            while not await self._started_again():
+                pause = pauses.after(0)
+                await asyncio.sleep(pause)
+
+    async def _started_again(self) -> bool:
+        """Whether it could be: a machine that has no room for another process may have it later."""
+        fresh = ChildProcess(self.program.name, self._command, log=self._log)
+        try:
+            await fresh.start()
+        except OSError as error:
+            log.warning("child not started", child=self.program.name, error=str(error))
+            return False
+        self.restarts += 1
+        self._process = fresh
+        return True
 
 
 class Children:
@@ -100,6 +126,14 @@ class Children:
     def pids(self) -> dict[str, int | None]:
         """Process ids by name; None for one that is being restarted."""
         return {name: child.pid for name, child in self._started.items()}
+
+    def restarts(self) -> dict[str, int]:
+        """How often each was started again."""
+        return {name: child.restarts for name, child in self._started.items()}
+
+    def watchers(self) -> list[asyncio.Task[None]]:
+        """The tasks that start them again; one that is done has failed."""
+        return [child.watcher for child in self._started.values() if child.watcher is not None]
 
     async def start(self, program: Program) -> None:
         """Start one and remember it."""

@@ -94,7 +94,7 @@ class Paths:
 
     @property
     def lock(self) -> Path:
-        """Held by the supervisor; its content is its process id."""
+        """Held by the supervisor: see `lock`."""
         return self.state / "lock"
 
     def socket(self, name: str) -> Path:
@@ -110,6 +110,9 @@ class Environment:
     instance: str
     party: str
     node: str  # JSON-RPC of the validator
+    node_metrics: str  # URL of the consensus engine's metrics; its /health is at `node`
+    application: str  # health
+    kms: str  # the emulated key service, health and API
     store: str
     coprocessor: str
     attestation: str  # URL of POST /attestation

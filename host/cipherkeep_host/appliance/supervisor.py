@@ -1,4 +1,6 @@
-"""The only place for the appliance's own process: `python -m cipherkeep_host.appliance --state DIR [--parent-dies]`.
+"""The only place for the appliance's own process.
+
+    python -m cipherkeep_host.appliance --state DIR [--with-parent PID]
 
 It writes one JSON line to stdout for each stage of its start and one when all serves, keeps everything running until
 SIGTERM, and leaves no process behind. From the start on it serves `/healthz` and `/metrics`, its launcher's included.
@@ -9,9 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -22,31 +22,15 @@ from pathlib import Path
 import structlog
 from starlette.applications import Starlette
 
-from cipherkeep_host import durable, process
+from cipherkeep_host import process
+from cipherkeep_host.appliance import lock
 from cipherkeep_host.appliance.bringup import Appliance
+from cipherkeep_host.appliance.metrics import Processes
 from cipherkeep_host.appliance.plan import Paths, default_state
 from cipherkeep_host.chain.home import Pace
 from cipherkeep_host.errors import HostError
 
 log = structlog.get_logger()
-
-
-@contextlib.contextmanager
-def locked(paths: Paths) -> Iterator[None]:
-    """Hold the state folder. `HostError("appliance.running")` when another appliance does."""
-    durable.make_folder(paths.state)
-    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HostError("appliance.running", str(paths.state)) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-        yield
-        os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
 
 
 def _tell(**event: object) -> None:
@@ -66,7 +50,9 @@ async def serve(paths: Paths, pace: Pace) -> None:
     async def health() -> dict[str, object]:
         return appliance.health()
 
-    pages = Starlette(routes=list(process.health_routes(appliance.launcher.registry, health)))
+    registry = appliance.launcher.registry
+    registry.register(Processes(appliance.pids, appliance.restarts))
+    pages = Starlette(routes=list(process.health_routes(registry, health)))
     listener = process.bind(process.parse_address(f"unix://{paths.socket('appliance')}"))
     ended = asyncio.Event()
     paging = asyncio.create_task(process.serve_http(pages, listener, ended))
@@ -99,20 +85,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="cipherkeep_host.appliance", description="Run a whole party here.")
     parser.add_argument("--state", type=Path, default=default_state(), help="folder of everything that lasts")
     parser.add_argument("--commit-ms", type=int, default=Pace().commit_ms, help="wait after each block, milliseconds")
-    parser.add_argument("--with-parent", action="store_true", help="end when the starting process ends")
+    parser.add_argument("--with-parent", type=int, metavar="PID", help="end when this process, which starts it, ends")
     given = parser.parse_args(arguments)
-    if given.with_parent:
-        process.die_with_parent()
+    if given.with_parent is not None:
+        process.die_with_parent(given.with_parent)
     process.configure_logs("appliance")
-    run = Path(tempfile.mkdtemp(prefix="ck-"))
-    paths = Paths(given.state.absolute(), run)
+    state = given.state.absolute()
     try:
-        with locked(paths):
-            asyncio.run(serve(paths, Pace(commit_ms=given.commit_ms)))
-    except HostError as error:
+        # Whoever sees the lock free finds nothing left of this run.
+        with lock.held(Paths(state, Path("/")).lock), _run_folder() as run:
+            asyncio.run(serve(Paths(state, run), Pace(commit_ms=given.commit_ms)))
+    except (HostError, OSError) as problem:
+        error = problem if isinstance(problem, HostError) else HostError("appliance.start", str(problem))
         log.error("stopped", code=error.code, detail=error.detail, hint=error.hint)
         _tell(code=error.code, sentence=error.sentence, detail=error.detail, hint=error.hint)
         return 1
-    finally:
-        shutil.rmtree(run, ignore_errors=True)
     return 0
+
+
+@contextlib.contextmanager
+def _run_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="ck-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -12,11 +12,13 @@ Both may be killed at any moment; started again, the chain goes on where it was.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -45,7 +47,9 @@ class Node:
         self.run = home / "run" if run is None else run
         # Not a unix socket: CometBFT tells subscribers apart by their address, all clients of a unix socket have the
         # same one, and whoever leaves first would end the subscriptions of all others.
-        self.rpc_address = f"http://127.0.0.1:{free_ports(1)[0]}"
+        rpc, metrics = free_ports(2)
+        self.rpc_address = f"http://127.0.0.1:{rpc}"
+        self.metrics_address = f"http://127.0.0.1:{metrics}/metrics"  # the engine's, in Prometheus' form
         self.health_address = f"unix://{self.run / 'health.sock'}"
         self._socket = self.run / "app.sock"
         self._command = list(application or (sys.executable, "-m", "cipherkeep_host.chain"))
@@ -70,8 +74,14 @@ class Node:
             *("--proxy_app", f"unix://{self._socket}"),
             *("--rpc.laddr", self.rpc_address.replace("http://", "tcp://")),
         ]
+        # There is no option for these; the engine reads each setting also from its environment.
+        settings = {
+            "CMT_INSTRUMENTATION_PROMETHEUS": "true",
+            "CMT_INSTRUMENTATION_PROMETHEUS_LISTEN_ADDR": urlsplit(self.metrics_address).netloc,
+        }
         self.application = ChildProcess("application", application, log=self.home / "application.log")
-        self.engine = ChildProcess("node", engine, log=self.home / "node.log")
+        log, environment = self.home / "node.log", {**os.environ, **settings}
+        self.engine = ChildProcess("node", engine, log=log, environment=environment)
 
     @property
     def processes(self) -> tuple[ChildProcess, ChildProcess]:

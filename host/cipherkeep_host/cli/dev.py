@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
 import ssl
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -17,9 +17,10 @@ from typing import Annotated, BinaryIO
 import typer
 from cipherkeep_attestation.receipts.trust import write_toml
 
-from cipherkeep_host.appliance.plan import Environment, Paths, default_state
+from cipherkeep_host.appliance import lock
+from cipherkeep_host.appliance.plan import Environment, Paths
 from cipherkeep_host.cli import output
-from cipherkeep_host.cli.session import configuration_of, environment_of
+from cipherkeep_host.cli.session import configuration_of, environment_of, paths_of
 from cipherkeep_host.errors import HostError
 
 app = typer.Typer(no_args_is_help=True, help="The appliance on this machine: a whole party with an emulated enclave.")
@@ -38,43 +39,33 @@ STAGES = {
 }
 
 
-def paths_of(state: Path | None) -> Paths:
-    """Where the appliance of this state folder lives; `run` is the supervisor's own business."""
-    return Paths((state or default_state()).absolute(), Path("/"))
-
-
-def supervisor_pid(state: Path | None) -> int | None:
-    """The process id of the running supervisor."""
-    try:
-        pid = int(paths_of(state).lock.read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return None
-    return pid
-
-
 @app.command(epilog="Example: cipherkeep dev up --commit-ms 0")
 def up(
     state: State = None,
     commit_ms: Annotated[int, typer.Option(help="Wait after each block, in milliseconds.")] = 200,
     foreground: Annotated[bool, typer.Option(help="Stay, and stop with Ctrl-C.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Start the appliance, or say that it runs."""
-    if supervisor_pid(state) is not None:
-        output.out.print("The appliance runs already.")
+    begun, found = time.monotonic(), _holder(state)
+    if found is not None:
+        _say(as_json, {"started": False, "supervisor": found}, "The appliance runs already.")
         return
     command = [sys.executable, "-m", "cipherkeep_host.appliance", "--commit-ms", str(commit_ms)]
     command += ["--state", str(paths_of(state).state)]
     if foreground:
-        command.append("--with-parent")
+        command += ["--with-parent", str(os.getpid())]
     with log_file(paths_of(state)) as log:
         process = subprocess.Popen(  # noqa: S603 (our own module)
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         )
+    hint = "cipherkeep dev status" if state is None else f"cipherkeep dev status --state {shlex.quote(str(state))}"
+    text = "Press Ctrl-C to stop." if foreground else f"Running. `{hint}` shows it; `cipherkeep dev down` stops it."
     try:
-        follow(process)
+        follow(process, quiet=as_json)
+        seconds = round(time.monotonic() - begun, 1)
+        _say(as_json, {"started": True, "supervisor": process.pid, "seconds": seconds}, text)
         if foreground:
-            output.out.print("Press Ctrl-C to stop.")
             process.wait()
     except (KeyboardInterrupt, HostError) as problem:
         process.terminate()
@@ -82,9 +73,18 @@ def up(
         if isinstance(problem, HostError):
             output.fail(problem)
         raise typer.Exit(output.INTERRUPTED) from None
-    if not foreground:
-        hint = "cipherkeep dev status" if state is None else f"cipherkeep dev status --state {shlex.quote(str(state))}"
-        output.out.print(f"Running. `{hint}` shows it; `cipherkeep dev down` stops it.")
+
+
+def _holder(state: Path | None) -> int | None:
+    """The process id of the running supervisor."""
+    try:
+        return lock.holder(paths_of(state).lock)
+    except HostError as error:
+        output.fail(error)
+
+
+def _say(as_json: bool, fields: dict[str, object], text: str) -> None:
+    output.show_json(fields) if as_json else output.out.print(text)
 
 
 def log_file(paths: Paths) -> BinaryIO:
@@ -93,37 +93,39 @@ def log_file(paths: Paths) -> BinaryIO:
     return (paths.logs / "appliance.log").open("ab")
 
 
-def follow(process: subprocess.Popen[bytes]) -> None:
-    """Show the stages of a start until all serves. `HostError` as the supervisor says it."""
+def follow(process: subprocess.Popen[bytes], *, quiet: bool = False) -> None:
+    """Show the stages of a start until all serves, unless `quiet`. `HostError` as the supervisor says it."""
     assert process.stdout is not None
     begun, current = time.monotonic(), ""
     for line in process.stdout:
         event = json.loads(line)
         if "code" in event:
             raise HostError(event["code"], event["detail"])
-        if current:
+        if current and not quiet:
             output.out.print(f"  [green]✓[/green] {STAGES[current]}")
         current = event.get("stage", "")
         if event.get("ready"):
-            output.out.print(f"  [dim]ready after {time.monotonic() - begun:.0f} s[/dim]")
+            if not quiet:
+                output.out.print(f"  [dim]ready after {time.monotonic() - begun:.0f} s[/dim]")
             return
     raise HostError("appliance.start", f"the supervisor ended with {process.wait()}")
 
 
 @app.command(epilog="Example: cipherkeep dev down")
-def down(state: State = None) -> None:
+def down(state: State = None, as_json: Json = False) -> None:
     """Stop the appliance. What lasts stays in its state folder."""
-    pid = supervisor_pid(state)
-    if pid is None:
-        output.out.print("No appliance runs here.")
-        return
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOP_SECONDS
-    while supervisor_pid(state) == pid:
-        if time.monotonic() > deadline:
-            output.fail(HostError("appliance.timeout", f"process {pid} does not end"))
-        time.sleep(0.05)
-    output.out.print("Stopped.")
+    path = paths_of(state).lock
+    try:
+        pid = lock.end_holder(path)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while pid is not None and lock.holder(path) == pid:
+            if time.monotonic() > deadline:
+                raise HostError("appliance.timeout", f"process {pid} does not end")
+            time.sleep(0.05)
+    except HostError as error:
+        output.fail(error)
+    text = "No appliance runs here." if pid is None else "Stopped."
+    _say(as_json, {"stopped": pid is not None, "supervisor": pid}, text)
 
 
 def _rows(environment: Environment) -> dict[str, object]:
@@ -142,13 +144,11 @@ def _processes(state: Path | None) -> dict[str, int | None]:
 @app.command(epilog="Example: cipherkeep dev status --json")
 def status(state: State = None, as_json: Json = False) -> None:
     """Say what runs, and whether the enclave is cut off from the network."""
-    pid = supervisor_pid(state)
+    pid = _holder(state)
     try:
         environment = environment_of(state)
     except HostError as error:
         output.fail(error if pid is None else HostError("appliance.timeout", "still starting"))
-    if pid is None:
-        output.fail(HostError("appliance.not_running", str(paths_of(state).state)))
     rows = {**_rows(environment), "network_isolated": environment.network_isolated}
     rows["processes"] = {"supervisor": pid, **_processes(state)}
     if as_json:
@@ -164,8 +164,11 @@ def status(state: State = None, as_json: Json = False) -> None:
 
 
 @app.command(epilog="Example: cipherkeep dev trust > trust.toml")
-def trust(state: State = None) -> None:
-    """Print the trust file of this appliance, for `cipherkeep-audit`: chain, instance, and the emulated root."""
+def trust(state: State = None, as_json: Json = False) -> None:
+    """Print the trust file of this appliance, for `cipherkeep-audit`: chain, instance, and the emulated root.
+
+    The file is TOML; with --json the same is printed as one JSON object, to be read and not to be audited with.
+    """
     try:
         environment = environment_of(state)
     except HostError as error:
@@ -178,6 +181,9 @@ def trust(state: State = None) -> None:
         enclave_root=ssl.DER_cert_to_PEM_cert(Path(environment.enclave_root).read_bytes()),
         comment="What is trusted about one appliance on a laptop. Its root is EMULATED: its owner can forge it.",
     )
+    if as_json:
+        output.show_json(tomllib.loads(text))
+        return
     typer.echo(text, nl=False)
 
 

@@ -21,7 +21,13 @@ from cipherkeep_host.errors import HostError
 
 REFUSED, USAGE, UNREACHABLE, TIMEOUT, INTERRUPTED = 1, 2, 3, 4, 130
 _USAGE = ("cli.value", "cli.handle", "cli.user_key")
-_UNREACHABLE = ("appliance.not_running", "node.unreachable", "store.unreachable", "coprocessor.unreachable")
+_UNREACHABLE = (
+    "appliance.not_running",
+    "cli.attestation",
+    "coprocessor.unreachable",
+    "node.unreachable",
+    "store.unreachable",
+)
 _TIMEOUT = ("client.timeout", "node.timeout", "appliance.timeout")
 
 out = Console(highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ from cipherkeep_attestation.statements import eip712
 from cipherkeep_attestation.statements.configuration import Configuration
 
 from cipherkeep_host import key_files
+from cipherkeep_host.appliance import lock
 from cipherkeep_host.appliance.plan import Environment, Paths, default_state
 from cipherkeep_host.chain.client import ChainClient
 from cipherkeep_host.chain.rpc import RpcClient
@@ -40,7 +41,15 @@ class Session:
 
 def environment_of(state: Path | None) -> Environment:
     """The running appliance's environment. `HostError("appliance.not_running")`."""
-    return Environment.read(Paths((state or default_state()).absolute(), Path("/")).environment)
+    paths = paths_of(state)
+    if lock.holder(paths.lock) is None:  # one that was killed leaves its environment behind
+        raise HostError("appliance.not_running", str(paths.state))
+    return Environment.read(paths.environment)
+
+
+def paths_of(state: Path | None) -> Paths:
+    """Where the appliance of this state folder lives; `run` is the supervisor's own business."""
+    return Paths((state or default_state()).absolute(), Path("/"))
 
 
 def configuration_of(environment: Environment) -> Configuration:

@@ -213,7 +213,8 @@ async def until(look: Callable[[], Any], what: str, *, seconds: float = AGAIN) -
 def start(state: Path, *arguments: str) -> Running:
     """Start an appliance and wait until it serves; what it logs goes to a file in its state folder."""
     (state / "logs").mkdir(parents=True, mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", "cipherkeep_host.appliance", "--state", str(state), "--with-parent", *arguments]
+    command = [sys.executable, "-m", "cipherkeep_host.appliance", "--state", str(state)]
+    command += ["--with-parent", str(os.getpid()), *arguments]
     with (state / "logs" / "appliance.log").open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True

@@ -7,13 +7,17 @@ import os
 import pty
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import typer
 from cipherkeep_attestation.statements import layout
+from cipherkeep_host.cli import output
 from cipherkeep_host.cli.session import Session
+from cipherkeep_host.errors import HostError
 
 from tests.e2e.appliance import strangers
 from tests.e2e.appliance.conftest import Inputs
@@ -25,6 +29,7 @@ COMMANDS = (
     "dev up",
     "dev down",
     "dev status",
+    "dev trust",
     "dev env",
     "key generate",
     "key list",
@@ -70,9 +75,9 @@ def problem(appliance: Running, *arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command: str) -> None:
-    """Every command says how it is used, by an example that names it."""
+    """Every command says how it is used, by an example that names it, and that it takes --json."""
     done = run(*command.split(), "--help")
-    assert done.returncode == 0
+    assert done.returncode == 0 and "--json" in done.stdout
     assert "Example:" in done.stdout and f"cipherkeep {command}" in done.stdout.partition("Example:")[2]
 
 
@@ -105,6 +110,15 @@ def test_down_without_an_appliance_is_done(tmp_path: Path) -> None:
     """What is asked for is the case: that is no failure."""
     done = run("dev", "down", state=tmp_path)
     assert (done.returncode, done.stdout) == (0, "No appliance runs here.\n")
+    done = run("dev", "down", "--json", state=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"stopped": False, "supervisor": None})
+
+
+def test_what_cannot_be_reached_exits_with_3(tmp_path: Path) -> None:
+    """Also when a supervisor lives whose proxy gives no document: nothing was refused, nobody answered."""
+    with pytest.raises(typer.Exit) as ended:
+        output.fail(HostError("cli.attestation"))
+    assert ended.value.exit_code == 3
 
 
 # --- the appliance ---
@@ -115,6 +129,7 @@ def test_a_second_start_says_that_it_runs(appliance: Running) -> None:
     before = appliance.pids()
     done = run("dev", "up", state=appliance.state)
     assert (done.returncode, done.stdout) == (0, "The appliance runs already.\n")
+    assert answer(appliance, "dev", "up") == {"started": False, "supervisor": appliance.process.pid}
     assert appliance.pids() == before
 
 
@@ -140,17 +155,39 @@ def test_status_names_every_process(appliance: Running) -> None:
     assert f"chain_id          {found['chain_id']}" in text
 
 
-async def test_appliance_and_nsm_say_how_they_are(appliance: Running) -> None:
-    """`/healthz` and `/metrics` of the processes that stand around the enclave, at the addresses of `dev env`."""
+# Each process by its name in `dev env`, and something that only it counts.
+PAGES = {
+    "appliance": 'appliance_process_up{process="enclave"} 1.0',
+    "application": "",
+    "attestation": "",
+    "connector": "",
+    "coprocessor": "",
+    "kms": "emulated_kms_calls",
+    "nsm": 'nsm_requests_total{outcome="Attestation"}',
+    "store": "",
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_process_says_how_it_is(appliance: Running, name: str) -> None:
+    """`/healthz` and `/metrics` of every process, at the addresses of `dev env`."""
     await appliance.up()
-    said = await appliance.healthy("appliance", lambda body: body["ready"])
-    assert said["launcher"]["ready"] and said["processes"]["enclave"] == said["launcher"]["pid"]
-    pages = {name: getattr(appliance.environment, name).removeprefix("unix://") for name in ("appliance", "nsm")}
-    expected = {"appliance": "launcher_running 1.0", "nsm": 'nsm_requests_total{outcome="Attestation"}'}
-    for name, path in pages.items():
-        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path)) as client:
-            assert (await client.get("http://part/healthz")).json()["ready"] is True
-            assert expected[name] in (await client.get("http://part/metrics")).text
+    if name == "appliance":
+        said = await appliance.healthy("appliance", lambda body: body["ready"])
+        assert said["launcher"]["ready"] and said["processes"]["enclave"] == said["launcher"]["pid"]
+        assert set(said["restarts"]) == {"aws-kms", "store", "proxy", "connector", "coprocessor", "enclave"}
+    path = getattr(appliance.environment, name).removeprefix("unix://")
+    scheme = "https" if name == "kms" else "http"
+    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=path, verify=False)) as client:
+        assert (await client.get(f"{scheme}://part/healthz")).json()["ready"] is True
+        assert PAGES[name] in (await client.get(f"{scheme}://part/metrics")).text
+
+
+async def test_the_consensus_engine_says_how_it_is(appliance: Running) -> None:
+    """Its health by JSON-RPC, its metrics at an address of their own; both on loopback."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{appliance.environment.node}/health")).status_code == 200
+        assert "cometbft_consensus_height" in (await client.get(appliance.environment.node_metrics)).text
 
 
 def test_the_environment_can_be_read_by_a_shell(appliance: Running) -> None:
@@ -161,6 +198,13 @@ def test_the_environment_can_be_read_by_a_shell(appliance: Running) -> None:
     shell = subprocess.run(["sh", "-euc", script], capture_output=True, text=True, timeout=20)
     node, chain_id, pcrs = shell.stdout.split("|")
     assert (node, chain_id, json.loads(pcrs)) == (found["node"], found["chain_id"], found["pcrs"])
+
+
+def test_the_trust_file_is_toml_and_json(appliance: Running) -> None:
+    """The file that auditors give to their program, and the same as an object."""
+    found = answer(appliance, "dev", "trust")
+    assert found == tomllib.loads(run("dev", "trust", state=appliance.state).stdout)
+    assert "BEGIN CERTIFICATE" in json.dumps(found)
 
 
 # --- what can be proven ---

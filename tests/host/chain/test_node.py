@@ -181,3 +181,16 @@ async def test_health_and_metrics_are_served(start_node: StartNode) -> None:
         assert answer.json()["height"] >= sent.height
         metrics = (await http.get("http://node/metrics")).text
         assert 'cipherkeep_chain_transactions_total{code="0"} 1.0' in metrics
+
+
+async def test_the_engine_counts_for_operators(start_node: StartNode) -> None:
+    """CometBFT's own metrics, on loopback, also after another start."""
+    node = await start_node()
+    assert node.metrics_address.startswith("http://127.0.0.1:")
+    for _ in range(2):
+        async with httpx.AsyncClient(trust_env=False) as http:
+            text = (await http.get(node.metrics_address)).text
+        assert "cometbft_consensus_height" in text
+        await node.stop()
+        await node.start()
+        await node.wait_ready()

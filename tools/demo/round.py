@@ -1,7 +1,7 @@
-"""One real round on this machine, told for a newcomer: start, encrypt, compute, decrypt twice, verify, stop.
+"""One round over a running appliance: encrypt, compute, decrypt twice, verify, and sum up.
 
 What a stranger would use checks it: values are encrypted by Zama's node-tfhe, and the user's answer is opened by Zama's
-node-tkms, with verification on. Exits 0 only if everything was as it must be. `KEEP=1` leaves the appliance up.
+node-tkms, with verification on.
 """
 
 from __future__ import annotations
@@ -11,22 +11,20 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import coincurve
-from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.receipts.judging import Key, Verified
-from cipherkeep_attestation.statements import eip712, fhevm
+from cipherkeep_attestation.statements import eip712, fhevm, layout
 from cipherkeep_attestation.statements.binding import Ciphertext
-from cipherkeep_host.appliance.plan import Paths, default_state
-from cipherkeep_host.cli import dev, evidence, output
+from cipherkeep_host import leash
+from cipherkeep_host.cli import evidence, output
 from cipherkeep_host.cli.session import Session, address_of, open_session
 from cipherkeep_host.cli.values import CONTRACT
 from cipherkeep_host.client.user_decryption import UserKey
@@ -35,41 +33,36 @@ from cipherkeep_host.errors import HostError
 from cipherkeep_host.process import parse_address
 from cipherkeep_host.store.client import StoreClient
 
-ROOT = Path(__file__).resolve().parent.parent
+from tools.demo.telling import Wrong, say, step
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 STRANGERS = ROOT / "tests" / "thirdparty"
 NODE_SECONDS = 300  # proving takes 15 to 60 seconds in WebAssembly
-say = output.out.print
-
-
-class Wrong(Exception):
-    """Something was not as it must be; the message is a plain sentence."""
-
-
-@contextlib.contextmanager
-def step(what: str, expected: int) -> Iterator[None]:
-    """Say that a longer step runs, against how long it usually takes, and how long it took."""
-    begun = time.monotonic()
-    terminal = output.out.is_terminal
-    if not terminal:
-        say(f"  … {what} (about {expected} s)")
-    with output.out.status(f"{what} (about {expected} s)") if terminal else contextlib.nullcontext():
-        yield
-    say(f"  [green]✓[/green] {what} [dim]({time.monotonic() - begun:.1f} s)[/dim]")
 
 
 async def stranger(script: str, *arguments: str, order: object = None) -> Any:
     """Run one of the strangers' scripts: JSON in, JSON out. `Wrong` with what it says when it refuses."""
+    node = shutil.which("node")
+    if node is None:
+        raise Wrong("Node.js, which runs the strangers' clients, is not on this machine any more.")
     process = await asyncio.create_subprocess_exec(
-        "node", script, *arguments, cwd=STRANGERS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        *(sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), node, script, *arguments),
+        cwd=STRANGERS,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is ours to pass on
     )
     try:
         async with asyncio.timeout(NODE_SECONDS):
             out, err = await process.communicate(json.dumps(order).encode())
-    except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        raise
+    except TimeoutError:
+        raise Wrong(f"The stranger's client did not end within {NODE_SECONDS} s.") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # a session of its own is a group of its own
+            await process.wait()
     if process.returncode != 0:
         raise Wrong(f"The stranger's client refused: {err.decode(errors='replace').strip()[-400:]}")
     return json.loads(out)
@@ -145,26 +138,31 @@ async def round_trip(state: Path | None) -> None:
         owner = address_of(user)
         document = await evidence.attestation(session.environment)
         say("  [green]✓[/green] the enclave's attestation document, over a nonce of our own")
-        key = (await session.client.keys())[0]
+        keys = await session.client.keys()
+        if not keys:
+            raise Wrong("The chain has no key yet.")
+        key = keys[0]
         say("  [green]✓[/green] the key's record, proven from the chain's first header on")
 
         amount = secrets.randbelow(1 << 40) + 1
         values = [("uint64", amount), ("bool", 1), ("uint160", int.from_bytes(owner, "big"))]
         what = "three values encrypted and proven by Zama's node-tfhe, verified and bound here"
-        with tempfile.TemporaryDirectory(prefix="ck-demo-") as folder, step(what, 30):
-            bound = await encrypt_by_stranger(session, key, values, owner, Path(folder))
+        with tempfile.TemporaryDirectory(prefix="ck-demo-") as folder:
+            async with step(what, 30):
+                bound = await encrypt_by_stranger(session, key, values, owner, Path(folder))
         wanted = [item.handle for item in bound]
-        with step("the uint64 added to itself, homomorphically", 5):
+        async with step("the uint64 added to itself, homomorphically", 5):
             doubled = await session.client.compute(key.id, "add", [wanted[0], wanted[0]], owner=user)
 
-        with step("public decryption through the chain", 2):
+        async with step("public decryption through the chain", 2):
             asked = await session.client.request_public_decrypt(key.id, [*wanted, doubled.handle])
             opened = await session.client.wait(asked.id)
+        opened_in = await answered_in(session, opened)
         got = [value for _, _, value in opened.values]
         expect(got, [*(value for _, value in values), 2 * amount], "The public decryption gave other values")
 
         pair = await stranger("user_decrypt.js", "keypair")
-        with step("user decryption through the chain, opened and verified by Zama's node-tkms", 3):
+        async with step("user decryption through the chain, opened and verified by Zama's node-tkms", 3):
             request = await session.client.request_user_decrypt(
                 key.id,
                 wanted,
@@ -173,129 +171,82 @@ async def round_trip(state: Path | None) -> None:
                 contracts=[CONTRACT],
             )
             private = await session.client.wait(request.id)
+            private_in = await answered_in(session, private)
             mine = await open_by_stranger(private, key, pair, owner)
         expect(mine, [value for _, value in values], "The user decryption gave other values")
-        summary(document, key, [*bound, doubled], opened, private, owner)
+    summary(document, key, [*bound, doubled], (opened, opened_in), (private, private_in), owner)
+
+
+async def answered_in(session: Session, verified: Verified) -> int:
+    """The block that brought the answer: the first after which the node's state has it.
+
+    The node's word, within what is proven: the request's block, and the header that has the answer.
+    """
+    for height in range(verified.height, verified.header.height - 1):
+        with contextlib.suppress(HostError):  # only the last few states can be had
+            shown = await session.node.prove(session.trust.instance, layout.REQUESTS, verified.counter, height=height)
+            if shown.value is not None and layout.RequestRecord.decode(shown.value).state == layout.FINAL:
+                return height
+    return verified.header.height - 1
 
 
 def summary(
-    document: dict[str, object], key: Key, bound: list[Ciphertext], opened: Verified, private: Verified, owner: bytes
+    document: dict[str, object],
+    key: Key,
+    ciphertexts: list[Ciphertext],
+    public: tuple[Verified, int],
+    private: tuple[Verified, int],
+    owner: bytes,
 ) -> None:
-    """What was verified, and by whose code."""
+    """What was verified, and by whose code. Answers come with the block that brought them."""
+    opened, signer = public[0], public[0].vouchers[0]
+    names = ("uint64", "bool", "address", "uint64, doubled")
     say()
+    say("[bold]What was verified[/bold]")
     output.show_fields(
-        "The enclave",
+        "The enclave, by a document that it signed just now",
         {
-            "image": f"PCR0 {document['PCR0 (image)']}",
-            "": f"PCR2 {document['PCR2 (application)']}",
-            "configuration": f"PCR16 {document['PCR16 (configuration)']}",
+            "image (PCR0)": document["PCR0 (image)"],
+            "kernel (PCR1)": document["PCR1 (kernel)"],
+            "application (PCR2)": document["PCR2 (application)"],
+            "configuration (PCR16)": document["PCR16 (configuration)"],
             "insecure settings": document["insecure settings"],
             "vouched for by": document["vouched for by"],
         },
     )
     output.show_fields(
-        "The key",
+        "The key, generated inside it",
         {
             "id": key.id.hex(),
             "parameters": key.terms.parameters,
             **{item.kind.replace("_", " "): f"sha256 {item.digest.hex()}" for item in key.material},
         },
     )
-    signer = opened.vouchers[0]
+    output.show_fields(
+        "The ciphertexts, as the chain and the coprocessor's binding name them",
+        {name: f"sha256 {item.digest.hex()}" for name, item in zip(names, ciphertexts, strict=True)},
+    )
     output.show_fields(
         "The values",
         {
             "owner": eip712.checksum(owner),
-            "ciphertext": f"sha256 {bound[0].digest.hex()}",
             "uint64": f"{opened.values[0][2]} (doubled while encrypted: {opened.values[3][2]})",
             "bool": bool(opened.values[1][2]),
             "address": eip712.checksum(opened.values[2][2].to_bytes(20, "big")),
-            "asked and answered": f"in block {opened.height}; answer proven under header {opened.header.height}",
         },
     )
+    output.show_fields("On the chain", {"public decryption": _heights(*public), "user decryption": _heights(*private)})
     output.show_fields(
         "Signatures, and whose code checked them",
         {
             "public answer": f"PublicDecryptVerification by {eip712.checksum(signer.signer)}: Cipherkeep's client",
             "user answer": f"UserDecryptResponseVerification by {eip712.checksum(signer.signer)}: Zama's node-tkms",
             "both answers": f"evidence key {signer.evidence_key.hex()}: Cipherkeep's client",
-            "chain": f"headers up to {private.header.height} from header 1 on, proofs under them: Cipherkeep's client",
+            "chain": f"headers up to {private[0].header.height} from header 1 on, proofs under them: "
+            "Cipherkeep's client",
         },
     )
 
 
-@contextlib.asynccontextmanager
-async def appliance(state: Path | None, *, keep: bool) -> AsyncIterator[None]:
-    """A running appliance; ended with the context unless it is to be kept."""
-    folder = (state or default_state()).absolute()
-    command = [sys.executable, "-m", "cipherkeep_host.appliance", "--state", str(folder)]
-    command += [] if keep else ["--with-parent"]
-    with dev.log_file(Paths(folder, Path("/"))) as log:
-        process = await asyncio.to_thread(
-            lambda: subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-            )
-        )
-    done = False
-    try:
-        await asyncio.to_thread(dev.follow, process)
-        yield
-        done = True
-    finally:
-        if not (keep and done):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            await asyncio.to_thread(process.wait)
-
-
-async def demo(*, keep: bool) -> None:
-    """Start, run, tell, stop."""
-    loop, this = asyncio.get_running_loop(), asyncio.current_task()
-    assert this is not None
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, this.cancel)
-    with tempfile.TemporaryDirectory(prefix="ck-demo-") as folder:
-        state = None if keep else Path(folder) / "state"
-        say("[bold]Starting a whole party on this machine[/bold] [dim](about 40 s; 15 s longer the first time)[/dim]")
-        async with appliance(state, keep=keep):
-            say("[bold]One round[/bold]")
-            await round_trip(state)
-            say()
-        if keep:
-            say(
-                "The appliance stays up. Try:\n"
-                "  .venv/bin/cipherkeep dev status\n"
-                "  .venv/bin/cipherkeep encrypt uint64:42 bool:true\n"
-                "  .venv/bin/cipherkeep decrypt HANDLE\n"
-                "  .venv/bin/cipherkeep user-decrypt HANDLE\n"
-                "  .venv/bin/cipherkeep attest\n"
-                "Stop it with\n"
-                "  .venv/bin/cipherkeep dev down"
-            )
-        else:
-            say(
-                "All of it was as it must be. Stopped, and nothing is left running.\n"
-                "Next: `make demo KEEP=1` leaves the appliance up for you to use."
-            )
-
-
-def main() -> int:
-    """0 when all was as it must be, 130 after Ctrl-C, 1 otherwise."""
-    try:
-        asyncio.run(demo(keep=os.environ.get("KEEP", "0") not in ("", "0")))
-    except Wrong as wrong:
-        output.err.print(f"[red]✗[/red] {wrong}")
-    except (HostError, EvidenceError) as error:
-        output.err.print(f"[red]✗[/red] {error.sentence}")
-        output.err.print(f"  {error.code}: {error.detail}", markup=False)
-        output.err.print(f"  → {error.hint}", markup=False)
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        output.err.print("Stopped, and nothing is left running.")
-        return 130
-    else:
-        return 0
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _heights(answer: Verified, answered: int) -> str:
+    return f"asked in block {answer.height}, answered in block {answered}, proven under header {answer.header.height}"

@@ -53,14 +53,17 @@ class Table:
         except OSError:
             self._lock.close()
             raise HostError("coprocessor.state", f"{path} is in use") from None
+        file = folder / "handles.sqlite"
         try:
             # One thread at a time uses it: the service holds a lock around what writes.
-            self._database = sqlite3.connect(folder / "handles.sqlite", check_same_thread=False, isolation_level=None)
+            self._database = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.executescript(_SCHEMA)
             self._database.execute("INSERT OR IGNORE INTO facts VALUES ('key_id', ?)", (key_id,))
             (kept,) = self._database.execute("SELECT value FROM facts WHERE name = 'key_id'").fetchone()
+            # A connection of its own sees what is committed, and with it on disk; the writing one sees its rows before.
+            self._reader = sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
         except sqlite3.Error as problem:
             self._lock.close()
             raise HostError("coprocessor.state", f"{path}: {problem}"[:200]) from None
@@ -70,16 +73,17 @@ class Table:
 
     def close(self) -> None:
         """Close the database and let another process have the folder."""
+        self._reader.close()
         self._database.close()
         self._lock.close()
 
     def count(self) -> int:
         """How many handles there are."""
-        return int(self._database.execute("SELECT count(*) FROM handles").fetchone()[0])
+        return int(self._reader.execute("SELECT count(*) FROM handles").fetchone()[0])
 
     def find(self, handle: bytes) -> Ciphertext | None:
-        """The binding of a handle."""
-        row = self._database.execute(
+        """The binding of a handle, once it is durable."""
+        row = self._reader.execute(
             "SELECT type, format, digest, owner, signature FROM handles WHERE handle = ?", (handle,)
         ).fetchone()
         return None if row is None else Ciphertext(handle, row[0], row[1], row[2], row[3], (row[4],))
@@ -102,12 +106,8 @@ class Table:
             for item in (entry.binding for entry in entries)
         ]
         try:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
+            with self._database:  # commits, or rolls back
+                self._database.execute("BEGIN IMMEDIATE")
                 self._database.executemany("INSERT OR IGNORE INTO handles VALUES (?, ?, ?, ?, ?, ?)", rows)
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
         except sqlite3.Error as problem:
             raise HostError("coprocessor.state", str(problem)[:200]) from None

@@ -156,6 +156,22 @@ def test_a_handle_never_changes(tmp_path: Path) -> None:
     table.close()
 
 
+def test_a_handle_is_found_once_it_is_durable(tmp_path: Path) -> None:
+    """Between a row's writing and its COMMIT, which kill -9 may come before, nobody is told of the binding."""
+    table = Table(tmp_path, key_id=KEY_ID)
+    before: list[Ciphertext | None] = []
+
+    def look(statement: str) -> None:
+        if statement == "COMMIT":
+            before.append(table.find(bound(1).handle))
+
+    table._database.set_trace_callback(look)
+    table.add([Entry(bound(1), b"expanded")])
+    assert before == [None]
+    assert table.find(bound(1).handle) == bound(1)
+    table.close()
+
+
 _FILL = """
 import sys
 from collections.abc import AsyncIterator

@@ -87,13 +87,25 @@ class Folder:
         except FileNotFoundError:
             return None
 
+    def holds(self, digest: str) -> bool:
+        """Whether the blob is there and has its digest. Blocks: the whole blob is read."""
+        try:
+            with self.path(digest).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except FileNotFoundError:
+            return False
+        except OSError as problem:
+            raise _disk(problem) from None
+
     def begin(self, digest: str, size: int) -> Writer:
         """Make room for a blob of `size` bytes. `HostError`: `store.too_large`, `store.full`, `store.busy`."""
         if size > self.limits.blob:
             raise HostError("store.too_large", f"{size} bytes, at most {self.limits.blob}")
         if self.writers >= self.limits.writers:
             raise HostError("store.busy", f"{self.writers} blobs are being written")
-        if self.used + self.reserved + size > self.limits.quota or self.count + self.writers >= self.limits.blobs:
+        damaged = self.size(digest)  # what is there and is about to be replaced
+        full = damaged is None and self.count + self.writers >= self.limits.blobs
+        if full or self.used - (damaged or 0) + self.reserved + size > self.limits.quota:
             raise HostError("store.full", f"{self.used} of {self.limits.quota} bytes, {self.count} blobs")
         return Writer(self, digest, size, durable.temporary_beside(self._incoming / digest))
 
@@ -147,11 +159,10 @@ class Writer:
         except OSError as problem:
             raise _disk(problem) from None
 
-    def commit(self, *, new: bool) -> None:
-        """Count the blob, after `sync` has returned. `new` is false when it was there before."""
-        if new:
-            self._folder.used += self._size
-            self._folder.count += 1
+    def commit(self, *, before: int | None) -> None:
+        """Count the blob, after `sync` has returned. `before`: bytes of the one that it replaced, None without."""
+        self._folder.used += self._size - (before or 0)
+        self._folder.count += before is None
         self._end()
 
     def abandon(self) -> None:

@@ -1,6 +1,6 @@
 """The only place for the store's HTTP interface.
 
-    PUT  /blobs/{sha256}   201 stored, 200 was there; Content-Length is required
+    PUT  /blobs/{sha256}   201 stored, 200 was there, whole; Content-Length is required. A damaged blob is replaced
     GET  /blobs/{sha256}   the bytes, with Content-Length and ranges; HEAD likewise
     POST /blobs            body: up to 256 digests as deterministic CBOR; an array of their bytes, null where there is
                            no blob of at most 64 KiB
@@ -115,7 +115,7 @@ class Service:
         if not announced.isascii() or not announced.isdigit() or len(announced) > 15:
             raise HostError("store.length_required", announced[:20])
         size = int(announced)
-        if self._folder.size(digest) == size:
+        if self._folder.size(digest) == size and await asyncio.to_thread(self._folder.holds, digest):
             # Whoever stores a blob twice need not send it: an answer before the body ends the connection.
             return JSONResponse({"digest": digest, "size": size}, 200, headers={"connection": "close"})
         writer = self._folder.begin(digest, size)
@@ -123,9 +123,9 @@ class Service:
             await _receive(request, writer)
             lock = self._syncing.setdefault(digest, asyncio.Lock())
             async with lock:
-                new = self._folder.size(digest) is None
+                before = self._folder.size(digest)
                 await asyncio.to_thread(writer.sync)
-                writer.commit(new=new)
+                writer.commit(before=before)
             if not lock.locked():
                 self._syncing.pop(digest, None)
         finally:

@@ -50,6 +50,24 @@ async def test_large_files_are_streamed(client: StoreClient, folder: Path) -> No
     assert not incoming(folder)
 
 
+@pytest.mark.parametrize("size", [3_000, 3 << 20])
+async def test_a_damaged_blob_is_healed_by_storing_it_again(store: Any, client: StoreClient, size: int) -> None:
+    """Other bytes of the same size, fewer and more of them are replaced by the right ones, and no blob is counted twice."""
+    data = os.urandom(size)
+    digest = await client.put_bytes(data)
+    file = next(path for path in (store.data / "blobs").rglob(digest.hex()))
+    for damaged in (bytes(size), data[:-1], data + b"\0"):
+        file.chmod(0o600)
+        file.write_bytes(damaged)
+        assert await code_of(client.get_bytes(digest, limit=size + 1)) == "store.digest"
+        assert await client.put_bytes(data) == digest
+        assert await client.get_bytes(digest, limit=size) == data
+    async with http_client(store.address) as http:
+        assert (await http.get("/healthz")).json()["blobs"] == 1
+        answer = await http.put(f"/blobs/{digest.hex()}", content=data)
+        assert answer.status_code == 200
+
+
 async def test_many_small_blobs_come_at_once(client: StoreClient) -> None:
     """Those that are there and small; the others are left out."""
     small = [b"blob %d" % number for number in range(100)]

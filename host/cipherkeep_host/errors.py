@@ -435,6 +435,10 @@ HOST_RULES: dict[str, HostRule] = {
         "The chain has no key of this id in this instance.",
         hint="List them: `cipherkeep key list`. A key appears once its generation is final.",
     ),
+    "client.key_not_served": HostRule(
+        "This key is not served by the coprocessor: nothing can be encrypted, bound or computed under it there.",
+        hint="A coprocessor serves one key: `cipherkeep key list` shows which. Run another coprocessor for this one.",
+    ),
     "client.no_coprocessors": HostRule(
         "Governance has named no coprocessors.",
         hint="Without their bindings nothing can be decrypted: sign a set_coprocessors statement.",
@@ -446,6 +450,18 @@ HOST_RULES: dict[str, HostRule] = {
     "client.timeout": HostRule(
         "A request was not answered in time.",
         hint="It is not lost: ask again with its id. See whether enclave and connector run.",
+    ),
+    "client.ciphertext_missing": HostRule(
+        "A request is not answered because the store lacks one of its ciphertexts.",
+        hint="Store the same bytes again: the request goes on by itself until it expires. The detail names the handle.",
+    ),
+    "client.ciphertext_damaged": HostRule(
+        "A request is not answered because the store has other bytes than one of its bindings names.",
+        hint="Store the right bytes again: the request goes on by itself until it expires. The detail names the handle.",
+    ),
+    "client.ciphertext_too_large": HostRule(
+        "A request is not answered because one of its ciphertexts is larger than is read for enclaves.",
+        hint="It will expire: a ciphertext has at most 64 KiB. Suspect the coprocessor that bound such bytes.",
     ),
     "client.opening": HostRule(
         "A user decryption does not open.",

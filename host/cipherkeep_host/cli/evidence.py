@@ -45,6 +45,7 @@ def show_request(
         async with open_session(state) as session:
             found = await session.client.state(wanted)
             record, shown = found.record, found.evidence.record
+            why = await session.client.obstacle(found) if record.state == layout.PENDING else None
             if receipt is not None:
                 made = await make_receipt(session.node, found.counter, trust=session.trust)
                 durable.write(receipt, made.encode(), mode=0o644)
@@ -52,6 +53,7 @@ def show_request(
                 "request": record.id.hex(),
                 "operation": record.operation,
                 "state": record.state,
+                "obstacle": None if why is None else output.problem(why),
                 "counter": found.counter,
                 "block": record.height,
                 "digest": record.digest.hex(),
@@ -66,6 +68,8 @@ def show_request(
         output.show_json(found)
         return
     found.pop("proof")
+    if (obstacle := found.pop("obstacle")) is not None:
+        found |= {f"obstacle, {name}": text for name, text in obstacle.items()}
     output.show_fields("Request, proven from the trust root on", found)
 
 

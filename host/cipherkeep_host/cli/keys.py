@@ -21,10 +21,15 @@ from cipherkeep_host.errors import HostError
 app = typer.Typer(no_args_is_help=True, help="FHE keys: generated inside the enclave, as governance decides.")
 
 
-def row(key: Key) -> dict[str, object]:
-    """A verified key, as JSON."""
+async def row(session: Session, key: Key) -> dict[str, object]:
+    """A verified key, as JSON. `served`: whether the coprocessor serves it; null when it does not say."""
+    try:
+        served: bool | None = await session.client.served_key() == key.id
+    except HostError:
+        served = None
     return {
         "id": key.id.hex(),
+        "served": served,
         "parameters": key.terms.parameters,
         "authorisers": {"public_decrypt": key.terms.public_decrypt, "user_decrypt": key.terms.user_decrypt},
         "material": [{"kind": item.kind, "sha256": item.digest.hex(), "bytes": item.size} for item in key.material],
@@ -65,7 +70,7 @@ def generate(
             signed = await council.decide(governance.KEYGEN, key_terms().to_map())
             asked = await session.client.request_keygen(signed)
             await session.client.wait(asked.id, timeout=timeout)
-            return row(await session.client.key(asked.id))
+            return await row(session, await session.client.key(asked.id))
 
     found = output.run(work())
     output.show_json(found) if as_json else _show(found)
@@ -78,8 +83,10 @@ def list_(state: State = None, as_json: Json = False) -> None:
     if as_json:
         output.show_json(rows)
         return
-    cells = [(item["id"], item["parameters"], ", ".join(item["answered_by"])) for item in rows]
-    output.show_table("Keys, each proven from the trust root on", ("id", "parameters", "answered by"), cells)
+    words = {True: "yes", False: "no", None: "unknown"}
+    cells = [(one["id"], one["parameters"], ", ".join(one["answered_by"]), words[one["served"]]) for one in rows]
+    header = ("id", "parameters", "answered by", "served by the coprocessor")
+    output.show_table("Keys, each proven from the trust root on", header, cells)
 
 
 @app.command(epilog="Example: cipherkeep key show 5f0c")
@@ -93,7 +100,7 @@ def show(
     async def work() -> dict[str, object]:
         async with open_session(state) as session:
             keys = await session.client.keys()
-            return row(await session.client.key(key_id_of(key, keys)))
+            return await row(session, await session.client.key(key_id_of(key, keys)))
 
     found = output.run(work())
     output.show_json(found) if as_json else _show(found)
@@ -101,7 +108,7 @@ def show(
 
 async def _all(state: Path | None) -> list[dict[str, object]]:
     async with open_session(state) as session:
-        return [row(key) for key in await session.client.keys()]
+        return [await row(session, key) for key in await session.client.keys()]
 
 
 def _show(found: dict[str, object]) -> None:

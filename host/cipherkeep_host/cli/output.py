@@ -28,7 +28,14 @@ _UNREACHABLE = (
     "node.unreachable",
     "store.unreachable",
 )
-_TIMEOUT = ("client.timeout", "node.timeout", "appliance.timeout")
+_TIMEOUT = (
+    "client.timeout",
+    "client.ciphertext_missing",
+    "client.ciphertext_damaged",
+    "client.ciphertext_too_large",
+    "node.timeout",
+    "appliance.timeout",
+)
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -58,11 +65,21 @@ def show_fields(title: str, fields: dict[str, object]) -> None:
         out.print(str(value), markup=False)
 
 
+def problem(error: Exception) -> dict[str, str]:
+    """What was refused, and what to look at."""
+    code, sentence = getattr(error, "code", "error"), getattr(error, "sentence", str(error))
+    return {
+        "code": code,
+        "sentence": sentence,
+        "detail": getattr(error, "detail", ""),
+        "hint": getattr(error, "hint", ""),
+    }
+
+
 def fail(error: Exception) -> NoReturn:
     """Say what was refused and what to look at, on stderr, and exit with the code for it."""
-    code = getattr(error, "code", "error")
-    sentence = getattr(error, "sentence", str(error))
-    detail, hint = getattr(error, "detail", ""), getattr(error, "hint", "")
+    said = problem(error)
+    code, sentence, detail, hint = said.values()
     if sys.stdout.isatty():
         err.print(f"[red]✗[/red] {sentence}", end=" ")
         err.print(f"[{code}]", markup=False)
@@ -71,7 +88,7 @@ def fail(error: Exception) -> NoReturn:
         if hint:
             err.print(f"  → {hint}", markup=False)
     else:
-        sys.stderr.write(json.dumps({"code": code, "sentence": sentence, "detail": detail, "hint": hint}) + "\n")
+        sys.stderr.write(json.dumps(said) + "\n")
     groups = {USAGE: _USAGE, UNREACHABLE: _UNREACHABLE, TIMEOUT: _TIMEOUT}
     raise typer.Exit(next((status for status, codes in groups.items() if code in codes), REFUSED))
 

@@ -31,7 +31,7 @@ from cipherkeep_attestation.receipts.judging import (
     verify_request,
 )
 from cipherkeep_attestation.statements import eip712, fhevm, layout, request
-from cipherkeep_attestation.statements.binding import Ciphertext, Grant, verify_binding
+from cipherkeep_attestation.statements.binding import MAX_CIPHERTEXT, Ciphertext, Grant, verify_binding
 from cipherkeep_attestation.statements.layout import RequestRecord
 from cipherkeep_attestation.statements.transaction import Message
 from cipherkeep_wire.transport import Address
@@ -47,6 +47,13 @@ from cipherkeep_host.coprocessor.requests import Compute, Inputs, compute_digest
 from cipherkeep_host.errors import HostError
 from cipherkeep_host.store.client import StoreClient
 
+_LOOK = 5.0  # seconds for finding out why an answer did not come
+# What the store says about a ciphertext, and what that is to whoever waits for its decryption.
+_OBSTACLES = {
+    "store.unknown": "client.ciphertext_missing",
+    "store.digest": "client.ciphertext_damaged",
+    "store.too_large": "client.ciphertext_too_large",
+}
 TODAY = b"\x00"  # the extra data that today's clients sign over
 
 
@@ -132,6 +139,10 @@ class Client:
         """The digest of the reference string that the coprocessor verifies under, which is in the store."""
         return await self._coprocessor.reference_string()
 
+    async def served_key(self) -> bytes:
+        """The id of the key that the coprocessor says it serves."""
+        return await self._coprocessor.key_id()
+
     # --- ciphertexts ---
 
     async def encrypt(
@@ -139,11 +150,13 @@ class Client:
     ) -> list[Ciphertext]:
         """Encrypt (type, value) pairs for a user and a contract, prove that, and have the coprocessor bind them.
 
-        The bindings are verified. `HostError("client.value")` for a value that does not fit its type.
+        The bindings are verified. `HostError`: `client.value` for a value that does not fit its type,
+        `client.key_not_served` for a key that the coprocessor does not serve.
         """
         for name, value in values:
             if name not in fhevm.TYPES or not 0 <= value < 1 << fhevm.TYPES[name][1]:
                 raise HostError("client.value", f"{value} as {name}"[:120])
+        await self._need_served(key_id)
         key = await self.key(key_id)
         data = await self._encryptor.prove(key, values, user=user, contract_address=contract_address)
         names = [name for name, _ in values]
@@ -157,6 +170,7 @@ class Client:
         The bindings are verified: they are for these handles, types and this user.
         """
         key = await self.key(key_id)
+        await self._need_served(key_id)
         bound = await self._coprocessor.inputs(Inputs(data, user, contract_address))
         if len(bound) != len(names):
             raise HostError("coprocessor.answer", "one binding for each value")
@@ -250,7 +264,8 @@ class Client:
     async def wait(self, request_id: bytes, *, timeout: float = 60.0) -> Verified:  # noqa: ASYNC109  (it raises a code, not TimeoutError)
         """The verified answer of a request, within `timeout` seconds.
 
-        `HostError`: `client.timeout`; `client.not_final` when it expired or was refused, the refusal in the detail.
+        `HostError`: `client.not_final` when it expired or was refused, the refusal in the detail; when it did not come
+        in time, what `obstacle` finds, or `client.timeout`.
         """
         try:
             async with asyncio.timeout(timeout), self._hints() as hints:
@@ -260,7 +275,28 @@ class Client:
                         return verified
         except TimeoutError:
             pass
-        raise HostError("client.timeout", f"request {request_id.hex()}, {timeout:g} s")
+        raise await self._late(request_id) or HostError("client.timeout", f"request {request_id.hex()}, {timeout:g} s")
+
+    async def obstacle(self, found: RequestState) -> HostError | None:
+        """Which of a decryption's ciphertexts keeps it from being answered: `client.ciphertext_missing`, `…_damaged`,
+        `…_too_large`. None when the store has them all, or cannot say.
+        """
+        asked = request.decode(found.evidence.body)
+        if isinstance(asked, request.Keygen):
+            return None
+        try:
+            held = await self._store.get_many([item.digest for item in asked.ciphertexts])
+        except HostError:
+            return None
+        for item in asked.ciphertexts:
+            if item.digest not in held:
+                try:
+                    await self._store.get_bytes(item.digest, limit=MAX_CIPHERTEXT)
+                except HostError as error:
+                    if error.code in _OBSTACLES:
+                        detail = f"request {found.record.id.hex()}, handle {item.handle.hex()}: {error.code}"
+                        return HostError(_OBSTACLES[error.code], f"{detail} ({error.detail})")
+        return None
 
     async def open(self, verified: Verified, *, user_key: UserKey) -> tuple[tuple[bytes, str, int], ...]:
         """(handle, type, value) of a verified user decryption, opened with the user's key."""
@@ -299,13 +335,21 @@ class Client:
         if record.state == layout.PENDING:
             return None
         if record.state == layout.EXPIRED:
-            raise HostError("client.not_final", f"{request_id.hex()}: expired")
+            why = await self.obstacle(found)
+            raise HostError("client.not_final", f"{request_id.hex()}: expired" + (f" ({why.code})" if why else ""))
         asked = request.decode(found.evidence.body)
         terms = None if isinstance(asked, request.Keygen) else (await self.key(asked.key_id)).terms
         verified = verify_answer(found.evidence, trust=self._trust, terms=terms, now=self._clock())
         if verified.core.refusal is not None:
             raise HostError("client.not_final", f"{request_id.hex()}: {verified.core.refusal}")
         return verified
+
+    async def _late(self, request_id: bytes) -> HostError | None:
+        """What keeps a request from being answered, if that can be found out."""
+        with contextlib.suppress(HostError, EvidenceError, TimeoutError):
+            async with asyncio.timeout(_LOOK):
+                return await self.obstacle(await self.state(request_id))
+        return None
 
     async def _evidence(self, counter: int) -> Evidence:
         return await gather(self._node, self._trust.instance, counter, root=self._trust.root)
@@ -318,7 +362,16 @@ class Client:
         current = await contract.coprocessors(self._node, self._trust.instance)
         if current is None:
             raise HostError("client.no_coprocessors")
-        verify_binding(bound, key_id=key.id, domain=key.terms.bindings(), coprocessors=current)
+        try:
+            verify_binding(bound, key_id=key.id, domain=key.terms.bindings(), coprocessors=current)
+        except EvidenceError:
+            await self._need_served(key.id)  # a coprocessor of another key signs for that one
+            raise
+
+    async def _need_served(self, key_id: bytes) -> None:
+        served = await self.served_key()
+        if served != key_id:
+            raise HostError("client.key_not_served", f"{key_id.hex()}; it serves {served.hex()}")
 
     async def _ask(self, asked: request.Request) -> Asked:
         if self._sender is None:

@@ -44,15 +44,23 @@ class CoprocessorClient:
             raise HostError("coprocessor.answer", "another handle's binding")
         return bound
 
+    async def key_id(self) -> bytes:
+        """The id of the key that it serves (32 bytes)."""
+        return await self._named("/public-key", "key_id")
+
     async def reference_string(self) -> bytes:
         """The digest of its common reference string in the store (32 bytes)."""
+        return await self._named("/crs", "digest")
+
+    async def _named(self, path: str, name: str) -> bytes:
+        """32 bytes under a name of the answer."""
         try:
-            digest = bytes.fromhex(str((await self._call("GET", "/crs")).get("digest")))
+            found = bytes.fromhex(str((await self._call("GET", path)).get(name)))
         except ValueError:
-            digest = b""
-        if len(digest) != 32:
-            raise HostError("coprocessor.answer", "a reference string has a digest")
-        return digest
+            found = b""
+        if len(found) != 32:
+            raise HostError("coprocessor.answer", f"{path}: {name} has 64 hexadecimal digits")
+        return found
 
     async def _call(self, method: str, path: str, *, content: bytes = b"") -> dict[str, Any]:
         try:

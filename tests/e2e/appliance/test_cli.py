@@ -225,6 +225,7 @@ def test_keys(appliance: Running) -> None:
     rows = answer(appliance, "key", "list")
     assert set(rows[0]) == {
         "id",
+        "served",
         "parameters",
         "authorisers",
         "material",
@@ -235,7 +236,9 @@ def test_keys(appliance: Running) -> None:
     assert {item["kind"] for item in rows[0]["material"]} == {"public_key", "server_key"}
     shown = answer(appliance, "key", "show", rows[0]["id"][:12])
     assert {**shown, "proven_under_header": 0} == {**rows[0], "proven_under_header": 0}
-    assert rows[0]["id"] in run("key", "list", state=appliance.state).stdout
+    text = run("key", "list", state=appliance.state).stdout
+    (line,) = (line for line in text.splitlines() if line.startswith(rows[0]["id"]))
+    assert rows[0]["served"] is True and line.split()[-1] == "yes"
     assert problem(appliance, "key", "show", "00" * 32) == (1, "client.key_unknown")
 
 

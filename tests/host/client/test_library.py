@@ -14,6 +14,7 @@ import pytest
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.receipts.judging import Trust
 from cipherkeep_attestation.statements import layout, request
+from cipherkeep_attestation.statements.binding import MAX_CIPHERTEXT, PACKED, Ciphertext, ciphertext_digest
 from cipherkeep_attestation.statements.governance import Coprocessors
 from cipherkeep_attestation.statements.material import PUBLIC_KEY, SERVER_KEY, Material
 from cipherkeep_attestation.statements.request import Keygen
@@ -21,6 +22,7 @@ from cipherkeep_host.client.library import Client
 from cipherkeep_host.client.user_decryption import UserKey
 from cipherkeep_host.coprocessor.server import Published
 from cipherkeep_host.coprocessor.supervisor import Supervisor
+from cipherkeep_host.coprocessor.table import Entry
 from cipherkeep_host.errors import HostError
 from cipherkeep_wire.transport import Address
 
@@ -132,6 +134,85 @@ async def test_from_encryption_to_verified_answers(setting: Setting) -> None:
     node.down = True
     with pytest.raises(HostError):
         await client.state(asked.id)
+
+
+@pytest.mark.parametrize(
+    ("size", "what", "code"),
+    [
+        (100, "nothing", "client.ciphertext_missing"),
+        (100, "other", "client.ciphertext_damaged"),
+        (MAX_CIPHERTEXT + 1, "right", "client.ciphertext_too_large"),
+    ],
+)
+async def test_who_waits_in_vain_learns_why(setting: Setting, size: int, what: str, code: str) -> None:
+    """A ciphertext that the store lacks, has damaged, or that nobody reads: each has its code, sentence and hint."""
+    client, store = setting.client, setting.served.store
+    key_id = await setting.set_up()
+    data = bytes(size)
+    item = signed(key_id, data)
+    if what != "nothing":
+        await store.put_bytes(data)
+    if what == "other":
+        file = setting.served.blobs.path(item.digest.hex())
+        file.chmod(0o600)
+        file.write_bytes(b"\1" + data[1:])
+    asked = await client._ask(request.PublicDecrypt(key_id, (item,)))
+    with pytest.raises(HostError) as late:
+        await client.wait(asked.id, timeout=0.1)
+    assert late.value.code == code and late.value.sentence and late.value.hint
+    assert item.handle.hex() in late.value.detail
+    found = await client.state(asked.id)
+    obstacle = await client.obstacle(found)
+    assert found.record.state == layout.PENDING
+    assert obstacle is not None and obstacle.code == code
+    if what == "right":
+        return
+    await store.put_bytes(data)
+    with pytest.raises(HostError) as late:
+        await client.wait(asked.id, timeout=0.1)
+    assert late.value.code == "client.timeout"
+
+
+async def test_an_expired_request_says_what_kept_it(setting: Setting) -> None:
+    """When nobody answered in time, the requester is told so, and by which of its ciphertexts if it was that."""
+    client, world = setting.client, setting.world
+    key_id = await setting.set_up()
+    asked = await client._ask(request.PublicDecrypt(key_id, (signed(key_id, b"nowhere"),)))
+    world.skip(world.governance.genesis.expiry_blocks)
+    assert (await client.state(asked.id)).record.state == layout.EXPIRED
+    with pytest.raises(HostError) as ended:
+        await client.wait(asked.id)
+    assert ended.value.code == "client.not_final"
+    assert ended.value.detail == f"{asked.id.hex()}: expired (client.ciphertext_missing)"
+
+
+async def test_a_key_that_the_coprocessor_does_not_serve(setting: Setting) -> None:
+    """Nothing is encrypted, bound or computed under it, and the refusal says that and nothing of proofs or strangers."""
+    client = setting.client
+    key_id = await setting.set_up()
+    loaded = setting.served.service.loaded
+    assert loaded is not None and await client.served_key() == key_id
+    loaded.coprocessor.key_id = b"\x0a" * 32
+    calls = (
+        client.encrypt(key_id, [("uint64", 1)], user=ALICE.address, contract_address=CONTRACT),
+        client.bind(key_id, b"a list", ["uint64"], user=ALICE.address, contract_address=CONTRACT),
+    )
+    for call in calls:
+        with pytest.raises(HostError) as refusal:
+            await call
+        assert refusal.value.code == "client.key_not_served"
+        assert (b"\x0a" * 32).hex() in refusal.value.detail and refusal.value.hint
+    # A handle's binding is by this coprocessor, and for another key.
+    setting.served.table.add([Entry(signed(b"\x0a" * 32, b"bytes"), b"")])
+    with pytest.raises(HostError) as refusal:
+        await client.ciphertext(key_id, signed(key_id, b"bytes").handle)
+    assert refusal.value.code == "client.key_not_served"
+
+
+def signed(key_id: bytes, data: bytes) -> Ciphertext:
+    """A binding of these bytes by the coprocessor of this setting."""
+    unsigned = Ciphertext(b"\x77" * 32, 5, PACKED, ciphertext_digest(data), ALICE.address, ())
+    return replace(unsigned, signatures=(SIGNER.sign(unsigned, key_id=key_id, domain=TERMS.bindings()),))
 
 
 async def _user(setting: Setting, key_id: bytes, handle: bytes) -> None:

@@ -15,7 +15,7 @@ import asyncio
 import os
 import sys
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -163,9 +163,10 @@ class Node:
     async def supervise(self) -> None:
         """Keep both running until cancelled; when one ends, both are started again.
 
-        `HostError("node.crash_loop")` when they end more than five times in a minute.
+        `HostError("node.crash_loop")` when one of them ends by itself more than five times in a minute: each is counted
+        alone, since the other is ended for its sake.
         """
-        ended: deque[float] = deque(maxlen=RESTARTS + 1)
+        ended: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=RESTARTS + 1))
         while True:
             await self.start()
             waits = {asyncio.create_task(process.wait()): process for process in self.processes}
@@ -176,7 +177,9 @@ class Node:
                     task.cancel()
             names = [(waits[task].name, task.result()) for task in done]
             log.error("node.ended", processes=names)
-            ended.append(time.monotonic())
-            if len(ended) > RESTARTS and ended[-1] - ended[0] < RESTART_SECONDS:
-                raise HostError("node.crash_loop", str(names))
+            for name, _ in names:
+                times = ended[name]
+                times.append(time.monotonic())
+                if len(times) > RESTARTS and times[-1] - times[0] < RESTART_SECONDS:
+                    raise HostError("node.crash_loop", str(names))
             await self.kill()

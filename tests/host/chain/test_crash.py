@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,19 +52,93 @@ async def test_a_chain_survives_kill_9_of_either_process_at_any_moment(start_nod
 
 
 async def test_a_supervised_node_comes_back(start_node: StartNode) -> None:
-    """When one process is killed, both are started again without anybody's help."""
+    """When one process is killed, both are started again without anybody's help; each has its own count of ends."""
     node = await start_node()
     supervisor = asyncio.create_task(node.supervise())
     async with RpcClient(node.rpc_address) as rpc:
         client = client_of(rpc)
         await client.send([add(1)])
-        os.kill(node.application.pid, signal.SIGKILL)
-        assert (await client.send([add(1)])).results == (b"7",)
-        os.kill(node.engine.pid, signal.SIGKILL)
-        assert (await client.send([add(1)])).results == (b"8",)
+        for kill in range(3):
+            os.kill(node.application.pid, signal.SIGKILL)
+            assert (await client.send([add(1)])).results == (b"%d" % (7 + 2 * kill),)
+            os.kill(node.engine.pid, signal.SIGKILL)
+            assert (await client.send([add(1)])).results == (b"%d" % (8 + 2 * kill),)
     supervisor.cancel()
     with pytest.raises(asyncio.CancelledError):
         await supervisor
+
+
+# --- one process alone, while the other does what only happens at a start ---
+
+VICTIMS = ("application", "engine")
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+async def test_killed_while_the_chain_is_made(folder: Path, victim: str) -> None:
+    """Before, in and after InitChain and block 1: the chain is made once, from the same genesis."""
+    home = folder / "validator"
+    make_home(home, chain_id=CHAIN_ID, app_state=APP_STATE)
+    node = Node(home, application=APPLICATION)
+    await node.start()
+    # The application is held before it answers the engine's first question.
+    node.application.signal(signal.SIGSTOP)
+    await asyncio.sleep(0.3)
+    os.kill(getattr(node, victim).pid, signal.SIGKILL)
+    await node.kill()
+    # Then later and later, until the chain is there.
+    for attempt in range(3):
+        await node.start()
+        await asyncio.sleep(0.08 * (attempt + 1))
+        os.kill(getattr(node, victim).pid, signal.SIGKILL)
+        await node.kill()
+    await node.start()
+    await node.wait_ready()
+    async with RpcClient(node.rpc_address) as rpc:
+        await counted(rpc, 1, before=0)
+    await node.kill()
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+async def test_killed_while_blocks_are_replayed(start_node: StartNode, folder: Path, victim: str) -> None:
+    """An application that is behind its engine is brought up by replay; killed in it, it goes on, and nothing counts
+    twice."""
+    node = await start_node()
+    async with RpcClient(node.rpc_address) as rpc:
+        await counted(rpc, 1, before=0)
+    await node.kill()
+    state, old = node.home / "application", folder / "old"
+    shutil.copytree(state, old)
+    await node.start()
+    await node.wait_ready()
+    async with RpcClient(node.rpc_address) as rpc:
+        await counted(rpc, 20, before=1)
+        first = await rpc.light_block(2)
+    await node.kill()
+    shutil.rmtree(state)
+    shutil.copytree(old, state)
+    await node.start()
+    node.application.signal(signal.SIGSTOP)
+    await asyncio.sleep(0.3)
+    os.kill(getattr(node, victim).pid, signal.SIGKILL)
+    await node.kill()
+    for attempt in range(2):
+        await node.start()
+        await asyncio.sleep(0.1 * (attempt + 1))
+        os.kill(getattr(node, victim).pid, signal.SIGKILL)
+        await node.kill()
+    await node.start()
+    await node.wait_ready()
+    async with RpcClient(node.rpc_address) as rpc:
+        await counted(rpc, 1, before=21)
+        assert await rpc.light_block(2) == first
+
+
+async def counted(rpc: RpcClient, times: int, *, before: int) -> None:
+    """Count so often, one transaction each; with what was counted before, nothing is missing and nothing is double."""
+    client = client_of(rpc)
+    await asyncio.gather(*(client.send([add(1)]) for _ in range(times)))
+    assert (await client.prove("one", "total", 1)).value == b"%d" % (5 + before + times)
+    assert await client.last_key("one", "log") == before + times
 
 
 async def test_a_defect_in_a_handler_halts_before_the_block_is_committed(start_node: StartNode) -> None:

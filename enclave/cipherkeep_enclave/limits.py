@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from cipherkeep_attestation.statements.governance import FHE_KEYS
+
 
 @dataclass(frozen=True, slots=True)
 class EnclaveLimits:
@@ -26,7 +28,7 @@ class EnclaveLimits:
     threads: int = 2  # of the pool for batches; there are two processors
 
     # --- keys ---
-    keys: int = 64  # keys of one vault
+    keys: int = FHE_KEYS  # keys of one vault; the contract decides on no more
     objects: int = 128  # sealed objects of one Open
     object_bytes: int = 1 << 16  # one sealed object; a key's record has about 600
     material_chunk: int = 1 << 20  # bytes of one message of a stream of public material

@@ -223,7 +223,7 @@ HOST_RULES: dict[str, HostRule] = {
     ),
     "fhevm.keys_full": HostRule(
         "No more keys can be generated.",
-        hint="An instance takes 1,000 keys over its whole life.",
+        hint="An instance takes 64 keys over its whole life: as many as an enclave holds.",
     ),
     "fhevm.statement_unknown": HostRule(
         "The governance statement of a key generation does not stand in state, byte for byte.",

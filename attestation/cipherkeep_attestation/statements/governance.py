@@ -21,6 +21,7 @@ from cipherkeep_attestation.statements.eip712 import Domain
 LABEL = "cipherkeep/governance/v1"
 MAX_STATEMENT = 1 << 16  # bytes
 MAX_KEYS = 64
+FHE_KEYS = 64  # keys that an instance may decide on over its whole life: as many as one vault holds
 _PROTECTED = cbor.encode({1: cose.EDDSA})
 
 SET_COPROCESSORS, SET_RELEASES, ADMIT_PARTY = "set_coprocessors", "set_releases", "admit_party"

@@ -11,6 +11,7 @@ import pytest
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.statements import governance, layout
 from cipherkeep_attestation.statements.layout import Control
+from cipherkeep_enclave.limits import DEFAULT
 from cipherkeep_host.contracts.fhevm import Fhevm, governing
 from cipherkeep_host.contracts.fhevm.limits import LIMITS
 from cipherkeep_host.contracts.interface import ContractState
@@ -128,7 +129,8 @@ def test_an_authoriser_must_be_allowed_by_genesis(tmp_path: Path) -> None:
 
 
 def test_keys_have_an_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limit no key generation is decided, also while earlier ones are not final."""
+    """Beyond the limit no key generation is decided, also while earlier ones are not final. A vault holds as many."""
+    assert LIMITS.keys == DEFAULT.keys
     monkeypatch.setattr(governing, "LIMITS", replace(LIMITS, keys=2))
     assert world.govern(world.governance.keygen(TERMS)) == "ok"
     assert world.govern(world.governance.keygen(TERMS)) == "fhevm.keys_full"

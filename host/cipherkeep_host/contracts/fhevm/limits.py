@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cipherkeep_attestation.statements.governance import FHE_KEYS
 from cipherkeep_attestation.statements.layout import MAX_INBOX
 
 
@@ -12,7 +13,7 @@ class Limits:
     """What one instance holds, and what one block may do."""
 
     parties: int = 128  # admitted ever; every vote may be looked at once for each answer
-    keys: int = 1_000  # decided ever; their ids stand in one value of an index (34 bytes each, of 128 KiB)
+    keys: int = FHE_KEYS  # decided ever; enclaves hold no more, and their ids stand in one value of an index
     pending: int = 10_000  # requests without a final answer; beyond it new ones are refused, nothing is dropped
     pending_of_sender: int = 5_000  # so that one sender alone cannot fill the queue
     block_requests: int = MAX_INBOX  # requests that one block may add: what one inbox holds

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cipherkeep_attestation.chain.ics23 import Existence, single
+from cipherkeep_attestation.chain.state import verify_absent
 from cipherkeep_attestation.errors import EvidenceError, Refused
 from cipherkeep_attestation.statements.layout import Control
 from cipherkeep_attestation.statements.request import Keygen
@@ -13,7 +15,7 @@ from cipherkeep_enclave.ledger import Ledger
 from cipherkeep_wire.errors import ServiceError
 
 from tests.enclave.harness import INSTANCE, TERMS, World
-from tests.simulators.chain import SimulatedChain
+from tests.simulators.chain import Signer, SimulatedChain, message, number, sized, uvarint
 
 KEY = b"\x11" * 32
 
@@ -87,6 +89,25 @@ async def test_another_chain_is_refused(world: World) -> None:
     with pytest.raises(EvidenceError) as refusal:
         world.keeper.ledger.step(other.encoded(1))
     assert code(refusal) == "lightclient.chain_id"
+
+
+async def test_the_same_name_over_another_genesis_is_another_chain(world: World) -> None:
+    """A chain id is only a name: a chain of that name with other validators or another start is not the trust root's,
+    and once the head stands, none of its headers continues it.
+    """
+    name, start = world.chain.chain_id, datetime(2026, 1, 2, tzinfo=UTC)
+    signer = world.chain.validators
+    for other in (SimulatedChain(1, name, start=start), SimulatedChain(signer, name, start=start)):
+        with pytest.raises(EvidenceError) as refusal:
+            world.keeper.ledger.step(other.encoded(1))
+        assert code(refusal) == "lightclient.root"
+    await world.advance()
+    stranger = SimulatedChain([Signer.named("another genesis")], name, start=world.chain.now)
+    for _ in range(world.chain.height + 2):
+        stranger.produce()
+    with pytest.raises(EvidenceError) as refusal:
+        world.keeper.ledger.step(stranger.encoded(stranger.height))
+    assert code(refusal) == "lightclient.skip_quorum"
 
 
 async def test_a_later_header_of_another_chain_is_refused(world: World) -> None:
@@ -493,8 +514,38 @@ async def test_an_absence_made_of_neighbours_shows_no_inbox(world: World) -> Non
     (asked,) = world.ask(b"anything")
     await world.advance()
     lie = world.chain.prove_absent(INSTANCE, "inbox", asked.height).encode()
-    with pytest.raises(EvidenceError):
+    with pytest.raises(EvidenceError) as refusal:
         ledger.show_inbox(asked.height, world.chain.height, world.chain.value(INSTANCE, "inbox", asked.height), lie)
+    assert code(refusal) == "proof.shape"
+
+
+async def test_an_inbox_cannot_be_moved_or_made_absent_by_splitting_its_leaf(world: World) -> None:
+    """The forgery that the ICS-23 specification lets pass: the head of a leaf's key is moved into its prefix, so that
+    the same leaf shows another key. It proves neither the inbox under that key nor that nothing stands at its own.
+    """
+    while world.chain.height < 256:  # the byte before the last, 1, then reads as the length of a key
+        world.chain.produce()
+    ledger = await current(world)
+    (asked,) = world.ask(b"anything")
+    await world.advance()
+    inbox = world.chain.value(INSTANCE, "inbox", asked.height)
+    honest = world.chain.prove(INSTANCE, "inbox", asked.height)
+    key = asked.height.to_bytes(8, "big")
+    prefix, forged_key = b"\x00\x08" + key[:6], key[7:]
+    assert prefix + uvarint(1) + forged_key == b"\x00" + uvarint(8) + key, "the same bytes, split elsewhere"
+    steps = Existence.decode(single(honest.collection)[0] or b"").path
+    leaf_op = number(1, 1) + number(3, 1) + number(4, 1) + sized(5, prefix)
+    forged = sized(1, forged_key) + sized(2, inbox) + message(3, leaf_op)
+    forged += b"".join(message(4, step.encode()) for step in steps)
+    for proof in (message(1, forged), message(2, sized(1, key) + message(2, forged))):
+        lie = replace(honest, collection=proof)
+        with pytest.raises(EvidenceError) as refusal:
+            ledger.show_inbox(asked.height, world.chain.height, inbox, lie.encode())
+        assert code(refusal) == "proof.leaf_op"
+        with pytest.raises(EvidenceError) as refusal:
+            verify_absent(world.chain.app_hash(), instance=INSTANCE, collection="inbox", key=asked.height, proof=lie)
+        assert code(refusal) == "proof.leaf_op"
+    assert ledger.show_inbox(asked.height, world.chain.height, inbox, honest.encode()) == 1
 
 
 async def test_a_header_that_is_not_later_is_refused(world: World) -> None:

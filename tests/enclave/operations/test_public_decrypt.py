@@ -9,8 +9,11 @@ import pytest
 import pytest_asyncio
 from cipherkeep_attestation.statements import eip712
 from cipherkeep_attestation.statements.answer import REFUSALS
+from cipherkeep_attestation.statements.binding import MAX_CIPHERTEXT
 from cipherkeep_attestation.statements.request import PublicDecrypt
+from cipherkeep_enclave.engine import open_packed
 from cipherkeep_enclave.keeper import Body
+from cipherkeep_enclave.operations import opening
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
@@ -199,10 +202,21 @@ async def test_wrong_types_and_formats(world: World, key_id: bytes, packed: byte
     assert await refused(world, world.public(key_id, packed, fhe_type=9), packed) == "binding"
 
 
-async def test_an_oversized_ciphertext(world: World, key_id: bytes) -> None:
-    """What is larger than any packed list is refused unread, even if coprocessors signed for it."""
-    huge = bytes((1 << 16) + 1)
-    assert await refused(world, world.public(key_id, huge), huge) == "ciphertext.format"
+async def test_an_oversized_ciphertext(
+    world: World, key_id: bytes, packed: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is larger than any packed list is refused unread, even if coprocessors signed for it: one byte too many."""
+    read: list[int] = []
+
+    def watch(secret: Any, data: bytes, expected: str) -> int:
+        read.append(len(data))
+        return open_packed(secret, data, expected)
+
+    monkeypatch.setattr(opening, "open_packed", watch)
+    largest = packed.ljust(MAX_CIPHERTEXT, b"\0")
+    for data in (largest, largest + b"\0"):
+        assert await refused(world, world.public(key_id, data), data) == "ciphertext.format"
+    assert read == [MAX_CIPHERTEXT]
 
 
 async def test_one_bad_ciphertext_refuses_all_of_its_request(world: World, key_id: bytes, packed: bytes) -> None:

@@ -457,7 +457,7 @@ HOST_RULES: dict[str, HostRule] = {
     ),
     "client.ciphertext_damaged": HostRule(
         "A request is not answered because the store has other bytes than one of its bindings names.",
-        hint="Store the right bytes again: the request goes on by itself until it expires. The detail names the handle.",
+        hint="Store the right bytes again: the request goes on by itself until it expires. The detail has the handle.",
     ),
     "client.ciphertext_too_large": HostRule(
         "A request is not answered because one of its ciphertexts is larger than is read for enclaves.",

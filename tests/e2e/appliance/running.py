@@ -156,6 +156,14 @@ class Running:
                 return {}
             return body
 
+    async def metric(self, name: str, metric: str) -> float:
+        """The sum of a part's metric over its labels."""
+        transport = httpx.AsyncHTTPTransport(uds=str(self.paths.socket(name)))
+        async with httpx.AsyncClient(transport=transport, timeout=5) as client:
+            text = (await client.get("http://part/metrics")).text
+        lines = (line.partition("{")[0].split()[0:1] + line.split()[-1:] for line in text.splitlines())
+        return sum(float(value) for found, value in lines if found == metric)
+
     async def healthy(self, name: str, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait until /healthz answers and says what is wanted."""
         said: list[dict[str, Any]] = [{}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -311,6 +312,31 @@ async def test_not_in_time(appliance: Running, session: Session, inputs: Inputs)
     assert record.value is not None
     verified = await session.client.wait(layout.RequestRecord.decode(record.value).id)
     assert verified.values[0][2] == inputs.values[0][1]
+
+
+async def test_a_request_that_a_ciphertext_keeps_open(appliance: Running, session: Session, inputs: Inputs) -> None:
+    """`decrypt` and `request show` name what keeps it, with a hint; when the bytes are back, it is answered."""
+    bound = await session.client.compute(
+        inputs.key_id, "sub", [inputs.handles[0], inputs.handles[3]], owner=inputs.user
+    )
+    file, aside = appliance.blob(bound.digest), appliance.state / "aside"
+    file.rename(aside)
+    try:
+        asked = ("decrypt", bound.handle.hex(), "--timeout", "1")
+        assert await asyncio.to_thread(problem, appliance, *asked) == (4, "client.ciphertext_missing")
+        last = await session.chain.last_key(session.trust.instance, layout.REQUESTS)
+        record = await session.chain.prove(session.trust.instance, layout.REQUESTS, last)
+        assert record.value is not None
+        request_id = layout.RequestRecord.decode(record.value).id
+        shown = await asyncio.to_thread(answer, appliance, "request", "show", request_id.hex())
+        assert shown["state"] == layout.PENDING
+        assert shown["obstacle"]["code"] == "client.ciphertext_missing" and shown["obstacle"]["hint"]
+        text = (await asyncio.to_thread(run, "request", "show", request_id.hex(), state=appliance.state)).stdout
+        assert "client.ciphertext_missing" in text and shown["obstacle"]["hint"] in text
+    finally:
+        aside.rename(file)
+    assert (await session.client.wait(request_id)).values[0][2] == 2**64 - 5
+    assert (await asyncio.to_thread(answer, appliance, "request", "show", request_id.hex()))["obstacle"] is None
 
 
 def test_another_users_values(appliance: Running, inputs: Inputs) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ from cipherkeep_attestation.statements.request import Keygen, PublicDecrypt
 from cipherkeep_host.appliance.plan import key_terms
 from cipherkeep_host.cli.session import Session
 from cipherkeep_host.cli.values import CONTRACT
+from cipherkeep_host.client.library import Asked
 from cipherkeep_host.client.user_decryption import UserKey
 from cipherkeep_host.connector.boot import Boot
 from cipherkeep_host.connector.progress import Progress
@@ -36,8 +38,11 @@ from tests.e2e.appliance.conftest import Inputs
 from tests.e2e.appliance.hosts import host
 from tests.e2e.appliance.running import Running, council, refused, send, until
 
-# Node and application are killed five times in all: more often in a minute, and the appliance gives the node up.
+# Node and application are killed six times each, far apart: more often in a minute, and the appliance gives them up.
 PARTS = ("enclave", "nsm", "connector", "node", "application", "store", "coprocessor", "proxy", "aws-kms")
+# What is halted, and where an answer stands meanwhile.
+STAGES = {"signed, not sent": "node", "sent, in no block": "application"}
+ANSWERED = "connector_process_seconds_count"  # calls of the enclave that have returned
 # The last is what a node says while its application is gone.
 _AWAY = ("node.unreachable", "node.answer", "node.query", "client.timeout", "client.header_passed", "node.refused")
 T = TypeVar("T")
@@ -106,6 +111,73 @@ async def test_killed_while_a_request_is_pending(
         assert pending.record.state == layout.PENDING
     await appliance.restarted(name, killed)
     await check(session, inputs, asked.id)
+    await appliance.up()
+
+
+@contextlib.asynccontextmanager
+async def answer_held(appliance: Running, session: Session, inputs: Inputs, halted: str) -> AsyncIterator[Asked]:
+    """A request whose answer the enclave has signed, and which `halted` keeps out of the chain.
+
+    While the node is halted nothing can be sent; while the application is, what was sent is neither judged nor put into
+    a block. To come there, the store keeps the ciphertexts back until the rest has been fetched from the node.
+    """
+    (warm,) = await send(session, PublicDecrypt(inputs.key_id, inputs.bound))
+    await check(session, inputs, warm.id)  # the connector knows its nonce
+    before = await appliance.metric("connector", ANSWERED)
+
+    async def signed() -> bool | None:
+        return await appliance.metric("connector", ANSWERED) > before or None
+
+    with contextlib.ExitStack() as chain:
+        store = contextlib.ExitStack()
+        store.enter_context(appliance.halted("store"))
+        try:
+            (asked,) = await send(session, PublicDecrypt(inputs.key_id, inputs.bound))
+            for _ in range(10):
+                await asyncio.sleep(0.4)
+                chain.enter_context(appliance.halted(halted))
+                store.close()
+                with contextlib.suppress(AssertionError):
+                    await until(signed, "a signed answer", seconds=3)
+                    break
+                # The node had not told the connector everything yet.
+                store.enter_context(appliance.halted("store"))
+                chain.close()
+            assert await signed()
+        finally:
+            store.close()
+        await asyncio.sleep(0.2)  # what can be sent is sent
+        yield asked
+
+
+@pytest.mark.parametrize("name", ["enclave", "connector", "node", "application", "store"])
+@pytest.mark.parametrize("stage", STAGES)
+async def test_killed_while_an_answer_is_on_its_way(
+    appliance: Running, session: Session, inputs: Inputs, stage: str, name: str
+) -> None:
+    """The enclave has signed, and the chain has not counted: whoever dies then, it is counted once."""
+    async with answer_held(appliance, session, inputs, STAGES[stage]) as asked:
+        killed = appliance.kill(name)
+    await check(session, inputs, asked.id)
+    record = (await patiently(lambda: session.client.state(asked.id))).record
+    assert (record.state, len(record.answers)) == (layout.FINAL, 1)
+    await appliance.restarted(name, killed)
+    await appliance.up()
+
+
+@pytest.mark.parametrize("name", ["enclave", "node", "store"])
+async def test_killed_while_a_user_waits(appliance: Running, session: Session, inputs: Inputs, name: str) -> None:
+    """A user's shares are sealed at random to all but their enclave: she opens them all the same, and once."""
+    pair = UserKey.generate()
+    asked = await session.client.request_user_decrypt(
+        inputs.key_id, inputs.handles, user=inputs.user, user_key=pair, contracts=[CONTRACT]
+    )
+    killed = appliance.kill(name)
+    verified = await answered(session, asked.id)
+    opened = await patiently(lambda: session.client.open(verified, user_key=pair))
+    assert [(kind, value) for _, kind, value in opened] == list(inputs.values)
+    assert await equivocations(session) == 0
+    await appliance.restarted(name, killed)
     await appliance.up()
 
 
@@ -215,7 +287,7 @@ async def test_an_old_record_of_what_was_done_does_no_harm(
 # --- keys ---
 
 
-@pytest.mark.parametrize("name", ["enclave", "connector"])
+@pytest.mark.parametrize("name", ["enclave", "connector", "node", "application", "store"])
 async def test_killed_while_a_key_is_generated(appliance: Running, session: Session, inputs: Inputs, name: str) -> None:
     """The key that governance decided on comes to be, once, with its material; retired, it serves nobody."""
     before = await session.client.keys()
@@ -230,6 +302,8 @@ async def test_killed_while_a_key_is_generated(appliance: Running, session: Sess
         assert appliance.blob(piece.digest).stat().st_size == piece.size
     await appliance.restarted(name, killed)
     await appliance.up()
+    async with refused("client.key_not_served"):
+        await session.client.encrypt(asked.id, [("bool", 1)], user=inputs.owner, contract_address=CONTRACT)
     await ruling.decide(governance.RETIRE_KEY, {"key_id": asked.id})
     async with refused("fhevm.key_retired"):
         await send(session, PublicDecrypt(asked.id, inputs.bound))

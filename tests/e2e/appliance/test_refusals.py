@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import socket
+import ssl
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,8 @@ from cipherkeep_host.key_files import load_ed25519
 from cipherkeep_host.process import parse_address
 from cipherkeep_host.store.client import StoreClient
 from cipherkeep_wire import kms_pb2, kms_pb2_grpc
+from cipherkeep_wire.channel import TlsIdentity
+from cipherkeep_wire.channel.identity import SERVER_NAME
 from cipherkeep_wire.errors import RemoteError, remote_error
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -189,7 +195,7 @@ async def test_one_bad_request_among_good_ones(session: Session, inputs: Inputs)
 
 
 async def test_an_oversized_ciphertext_holds_nobody_up(session: Session, inputs: Inputs) -> None:
-    """A ciphertext larger than is read stays unanswered, is counted under its code, and others are answered."""
+    """A ciphertext larger than is read stays unanswered, its requester learns why, and others are answered."""
     digest = await put(session, secrets.token_bytes(MAX_CIPHERTEXT + 1))
     before = await failures(session, "store.too_large")
     bad = PublicDecrypt(inputs.key_id, (await lie(session, inputs, digest=digest),))
@@ -197,10 +203,18 @@ async def test_an_oversized_ciphertext_holds_nobody_up(session: Session, inputs:
     assert await values(session, asked[1].id) == list(inputs.values)
     await more_failures(session, "store.too_large", before)
     assert (await session.client.state(asked[0].id)).record.state == layout.PENDING
+    await waits_in_vain(session, asked[0].id, "client.ciphertext_too_large")
+
+
+async def waits_in_vain(session: Session, request_id: bytes, code: str) -> None:
+    """Whoever waits for this request is told why it is not answered."""
+    async with refused(code):
+        await session.client.wait(request_id, timeout=1)
 
 
 async def test_a_ciphertext_whose_digest_differs(appliance: Running, session: Session, inputs: Inputs) -> None:
-    """Other bytes under a ciphertext's name are noticed and not opened; when the right ones are back, they are."""
+    """Other bytes under a ciphertext's name, or none, are noticed and not opened, and the requester is told; when the
+    right ones are back, they are."""
     key_id = inputs.key_id
     bound = await session.client.compute(key_id, "sub", [inputs.handles[3], inputs.handles[0]], owner=inputs.user)
     file = appliance.blob(bound.digest)
@@ -213,6 +227,9 @@ async def test_a_ciphertext_whose_digest_differs(appliance: Running, session: Se
         asked = await session.client.request_public_decrypt(key_id, [bound.handle])
         await more_failures(session, "store.digest", before)
         assert (await session.client.state(asked.id)).record.state == layout.PENDING
+        await waits_in_vain(session, asked.id, "client.ciphertext_damaged")
+        file.unlink()
+        await waits_in_vain(session, asked.id, "client.ciphertext_missing")
     finally:
         aside.replace(file)
     assert await values(session, asked.id) == [("uint64", 5)]
@@ -338,15 +355,39 @@ async def test_a_forged_inbox(appliance: Running, session: Session, inputs: Inpu
 
 async def test_a_client_that_does_not_attest(appliance: Running, session: Session) -> None:
     """Without a handshake there is no call: neither in clear nor with a certificate of one's own."""
-    address = config_of(appliance)
-    async with grpc.aio.insecure_channel(address) as channel:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            stub = kms_pb2_grpc.KmsStub(channel)  # type: ignore[no-untyped-call]
-            await stub.Status(kms_pb2.StatusRequest(), timeout=10)
-    assert remote_error(caught.value).code == "channel.broken"
+    path = appliance.paths.socket("grpc")
+    async with grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        assert await status_code(channel) == "channel.broken"
+    stranger = TlsIdentity.generate("initiator", datetime.now(UTC))
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=await asyncio.to_thread(server_certificate, path),
+        private_key=stranger.private_key_pem,
+        certificate_chain=stranger.certificate_pem,
+    )
+    options = [("grpc.ssl_target_name_override", SERVER_NAME), ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.secure_channel(f"unix:{path}", credentials, options) as channel:
+        assert await status_code(channel) == "channel.broken"
     assert (await appliance.health("connector"))["ready"] is True
 
 
-def config_of(appliance: Running) -> str:
-    """Where the proxy takes the enclave's calls, for grpc."""
-    return f"unix:{appliance.paths.socket('grpc')}"
+async def status_code(channel: grpc.aio.Channel) -> str:
+    """The code with which the enclave refuses the simplest of its calls."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        stub = kms_pb2_grpc.KmsStub(channel)  # type: ignore[no-untyped-call]
+        await stub.Status(kms_pb2.StatusRequest(), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    return remote_error(caught.value).code
+
+
+def server_certificate(path: Path) -> bytes:
+    """The certificate that the enclave shows to anybody who begins TLS, in PEM."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.settimeout(10)
+        line.connect(str(path))
+        with context.wrap_socket(line, server_hostname=SERVER_NAME) as shaken:
+            found = shaken.getpeercert(binary_form=True)
+    assert found is not None
+    return ssl.DER_cert_to_PEM_cert(found).encode()

@@ -187,7 +187,7 @@ async def test_an_expired_request_says_what_kept_it(setting: Setting) -> None:
 
 
 async def test_a_key_that_the_coprocessor_does_not_serve(setting: Setting) -> None:
-    """Nothing is encrypted, bound or computed under it, and the refusal says that and nothing of proofs or strangers."""
+    """Nothing is encrypted, bound or found under it, and the refusal says that and nothing of proofs or strangers."""
     client = setting.client
     key_id = await setting.set_up()
     loaded = setting.served.service.loaded

@@ -52,7 +52,7 @@ async def test_large_files_are_streamed(client: StoreClient, folder: Path) -> No
 
 @pytest.mark.parametrize("size", [3_000, 3 << 20])
 async def test_a_damaged_blob_is_healed_by_storing_it_again(store: Any, client: StoreClient, size: int) -> None:
-    """Other bytes of the same size, fewer and more of them are replaced by the right ones, and no blob is counted twice."""
+    """Other bytes, as many, fewer or more, are replaced by the right ones, and no blob is counted twice."""
     data = os.urandom(size)
     digest = await client.put_bytes(data)
     file = next(path for path in (store.data / "blobs").rglob(digest.hex()))

@@ -612,3 +612,34 @@ async def test_an_answer_that_comes_after_its_request_expired_is_named(folder: P
         assert scene.state(found.counter) == layout.EXPIRED
         (said,) = warnings(logs, "connector.request_expired")
         assert said["counters"] == [found.counter]
+
+
+async def test_an_answer_that_comes_after_the_end_changes_nothing(folder: Path) -> None:
+    """Signed while the request expired: the contract counts nobody's vote any more, and the connector is done with it."""
+    async with Scene(folder, expiry_blocks=6) as scene:
+        await scene.up()
+        await scene.generate()
+        reached, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(_: Any) -> None:
+            reached.set()
+            await go_on.wait()
+
+        scene.enclave.before["Process"] = slowly
+        found = await scene.ask(scene.world.public(1))
+        await asyncio.wait_for(reached.wait(), 10)
+        for _ in range(4):
+            await scene.node.mine()
+        ended = scene.world.record(found.counter)
+        assert (ended.state, ended.answers) == (layout.EXPIRED, ())
+        go_on.set()
+        connector = scene.connector
+        assert connector is not None
+        late = connector.metrics.answers.labels("fhevm.answer_late")
+        await scene.until(lambda: late._value.get() == 1, "an answer that is late")
+        assert scene.world.record(found.counter) == ended
+        await scene.until(lambda: connector.progress.done >= ended.height and not connector.progress.open, "done")
+        assert scene.enclave.processed[found.counter] == 1
+        # The next one is answered as ever.
+        again = await scene.ask(scene.world.public(2))
+        assert await scene.ended(again.counter) == layout.FINAL

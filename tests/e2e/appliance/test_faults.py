@@ -372,6 +372,7 @@ async def _open(appliance: Running, session: Session, vault: LyingVault, scratch
                 boot = Boot(
                     enclave=found.enclave,
                     feed=found.feed,
+                    node=session.node,
                     sender=session.chain,
                     vault=vault,  # type: ignore[arg-type]
                     progress=Progress(scratch / "progress.cbor", start=0),

@@ -615,7 +615,7 @@ async def test_an_answer_that_comes_after_its_request_expired_is_named(folder: P
 
 
 async def test_an_answer_that_comes_after_the_end_changes_nothing(folder: Path) -> None:
-    """Signed while the request expired: the contract counts nobody's vote any more, and the connector is done with it."""
+    """Signed while the request expired: no vote is counted any more, and the connector is done with it."""
     async with Scene(folder, expiry_blocks=6) as scene:
         await scene.up()
         await scene.generate()

@@ -99,6 +99,7 @@ class Client:
     ) -> None:
         self._node = node
         self._trust = trust
+        self._store = store
         self._coprocessor = CoprocessorClient(coprocessor)
         self._encryptor = Encryptor(store, self._coprocessor)
         self._sender = sender

@@ -20,14 +20,11 @@ import pytest
 from cipherkeep_attestation.cli.live import post
 
 from tests.e2e.appliance.running import Running
+from tests.simulators.auditor import bare_environment
 
 PAGE = Path(__file__).parents[3] / "docs" / "auditing.md"
 _END = "end-of-command"
-_SHIMS = {
-    "cipherkeep-audit": 'exec "{python}" -m cipherkeep_attestation.cli.main "$@"\n',
-    "curl": 'exec "{python}" -c "import sys, urllib.request as r; print(r.urlopen(sys.argv[2]).read().decode())" $*\n',
-    "python3": 'exec "{python}" "$@"\n',
-}
+_CURL = 'exec "{bare}/python" -c "import sys, urllib.request as r; print(r.urlopen(sys.argv[2]).read().decode())" $*\n'
 
 
 @dataclass
@@ -71,20 +68,23 @@ def normal(lines: list[str]) -> list[str]:
 
 @pytest.fixture
 def shell(appliance: Running, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A shell in an empty folder, whose default appliance is the one that runs."""
+    """A shell in an empty folder, whose default appliance is the one that runs.
+
+    `cipherkeep` is the operator's; `cipherkeep-audit` and Python are those of an environment that an auditor installed.
+    """
     state = tmp_path / "state" / "cipherkeep"
     state.mkdir(parents=True)
     (state / "dev").symlink_to(appliance.state)
     work, shims = tmp_path / "audit", tmp_path / "bin"
     work.mkdir()
     shims.mkdir()
-    programs = Path(sys.executable).parent
-    for name, script in _SHIMS.items():
-        if shutil.which(name, path=f"{programs}:{os.environ['PATH']}") is None or name == "python3":
-            (shims / name).write_text("#!/bin/sh\n" + script.format(python=sys.executable))
-            (shims / name).chmod(0o755)
+    bare = bare_environment(tmp_path / "auditor")
+    (shims / "cipherkeep").symlink_to(Path(sys.executable).parent / "cipherkeep")
+    if shutil.which("curl") is None:
+        (shims / "curl").write_text("#!/bin/sh\n" + _CURL.format(bare=bare))
+        (shims / "curl").chmod(0o755)
     environment = {
-        "PATH": f"{shims}:{programs}:{os.environ['PATH']}",
+        "PATH": f"{bare}:{shims}:{os.environ['PATH']}",
         "HOME": str(tmp_path),
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,17 +17,17 @@ from cipherkeep_attestation.cli.main import main
 from cipherkeep_attestation.eif import configuration_pcr
 from cipherkeep_attestation.errors import EvidenceError
 from cipherkeep_attestation.nitro.verify import Measurements, TrustRoot
-from cipherkeep_attestation.receipts.judging import Evidence, Trust
+from cipherkeep_attestation.receipts.judging import Evidence, Trust, lead
 from cipherkeep_attestation.receipts.offline import PLAN, Audited, audit, genesis_of
 from cipherkeep_attestation.receipts.receipt import MAX_RECEIPT, Receipt, Registered
 from cipherkeep_attestation.receipts.trust import read_toml, write_toml
-from cipherkeep_attestation.statements import layout
+from cipherkeep_attestation.statements import layout, request
 from cipherkeep_attestation.statements.answer import Answer, unverified
 from cipherkeep_attestation.statements.governance import Release
 from cipherkeep_attestation.trace import State, Trace
 from cipherkeep_host.client import receipts
 from cipherkeep_host.client.receipts import make_receipt
-from cipherkeep_host.contracts.fhevm import answering, registering
+from cipherkeep_host.contracts.fhevm import answering, registering, requesting
 from cipherkeep_host.contracts.fhevm.records import number
 from cipherkeep_host.errors import HostError
 from hypothesis import HealthCheck, given, settings
@@ -326,6 +327,33 @@ def named(data: bytes, lie: bytes, height: int) -> Answer:
     """The answer as if it named a header that there is, so that a receipt can be made of it."""
     found = unverified(data)
     return replace(found, context=replace(found.context, head_height=height)) if data == lie else found
+
+
+async def test_an_answer_under_another_configuration_is_refused(one: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The enclave was started with another one since it registered, or lies about it."""
+    lenient(monkeypatch, answering, "_check_enclave")
+    asked = one.world.public(1)
+    found = one.world.ask(asked)
+    one.world.block()
+    (party,) = one.world.parties
+    answer = party.answer(party.public_core(found.id, asked, [7]), one.world.head, configuration=bytes(48))
+    assert one.world.vote([answer]) == ["final"]
+    one.world.block()
+    assert refused(one, await make_receipt(one.node, found.counter, trust=one.trust)) == "receipt.configuration"
+
+
+async def test_a_record_with_an_id_of_its_own_is_refused(one: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids bind chain, instance, counter and content: validators cannot give a request another one."""
+    theirs = SimpleNamespace(**{**vars(request), "request_id": lambda **_: b"\x11" * 32})
+    monkeypatch.setattr(requesting, "request", theirs)
+    assert refused(one, await answered(one, 5)) == "receipt.id"
+
+
+def test_no_block_shows_nothing(one: Setting) -> None:
+    """Not even the trust root."""
+    with pytest.raises(EvidenceError) as refusal:
+        lead(one.trust.root, (), now=one.now)
+    assert refusal.value.code == "receipt.no_header"
 
 
 async def test_a_party_with_another_configuration_than_admitted_is_refused(

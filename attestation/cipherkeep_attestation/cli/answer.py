@@ -89,10 +89,11 @@ def _verdict(audited: Audited, checks: tuple[Check, ...], root: str) -> Verdict:
         title = f"party {holder['party']}, which signed"
         sections.append(Section(title, tuple((name, _text(value)) for name, value in holder.items())))
     refused = "" if verified.core.refusal is None else f", which is the refusal {verified.core.refusal}"
+    by = f"{len(holders)} {'party' if len(holders) == 1 else 'parties'}"
     return Verdict(
         subject="answer",
         checks=checks,
-        conclusion=f"{verified.core.operation} {verified.id.hex()} was answered by {len(holders)} parties{refused}",
+        conclusion=f"{verified.core.operation} {verified.id.hex()} was answered by {by}{refused}",
         sections=tuple(sections),
         warnings=_warnings(audited),
         details={"answer": rows, "parties": holders},

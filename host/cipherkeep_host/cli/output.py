@@ -62,7 +62,18 @@ def show_fields(title: str, fields: dict[str, object]) -> None:
     width = max((len(name) for name in fields), default=0)
     for name, value in fields.items():
         out.print(f"  {name:<{width}}  ", end="")
-        out.print(str(value), markup=False)
+        out.print(_text(value), markup=False)
+
+
+def _text(value: object) -> str:
+    """What a person reads: no braces, no quotes; None is said."""
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_text(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value)) or "none"
+    return str(value)
 
 
 def problem(error: Exception) -> dict[str, str]:

@@ -101,7 +101,7 @@ def _verdict(audited: Audited, checks: tuple[Check, ...], root: str) -> Verdict:
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) < 10**8:
+    if not (text.isascii() and text.isdigit() and len(text) <= 8 and int(text) >= 1):
         raise argparse.ArgumentTypeError("a number from 1")
     return int(text)
 

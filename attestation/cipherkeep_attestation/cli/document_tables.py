@@ -96,15 +96,7 @@ def refused(
     else:
         nearest, demanded = _nearest(policy.releases, pcrs, document.pcrs)
         path = (*document.cabundle, document.certificate)
-        facts = {
-            "kind": document.kind,
-            "module": document.module_id,
-            "made at": _time(document.timestamp),
-            "nonce": _field(document.nonce),
-            "public key": _field(document.public_key),
-            "user data": _field(document.user_data),
-            "digest": document.payload_digest.hex(),
-        }
+        facts = {**_facts(document), "digest": document.payload_digest.hex()}
         measured = f"measurements ({_CLAIMED}), beside release {nearest}"
         sections = [
             Section(f"document ({_CLAIMED})", tuple(facts.items())),
@@ -253,14 +245,20 @@ def configuration_warnings(configuration: Configuration) -> list[str]:
 # --- claims of a document that nobody judges ---
 
 
-def shown(document: Document) -> dict[str, Any]:
-    claims: dict[str, Any] = {
+def _facts(document: Document) -> dict[str, str]:
+    return {
         "kind": document.kind,
         "module": document.module_id,
         "made at": _time(document.timestamp),
         "nonce": _field(document.nonce),
         "public key": _field(document.public_key),
         "user data": _field(document.user_data),
+    }
+
+
+def shown(document: Document) -> dict[str, Any]:
+    claims: dict[str, Any] = {
+        **_facts(document),
         "payload digest": document.payload_digest.hex(),
         "pcrs": {f"PCR{index}": value.hex() for index, value in document.pcrs.items()},
         "certificates": {

@@ -165,15 +165,16 @@ def _decisions(receipt: Receipt, trust: Trust, client: LightClient, decided: int
         value=shown.value,
         proof=shown.proof,
     )
-    decisions = decide(receipt.statements, instance=trust.instance, genesis=trust.genesis)
+    count = len(receipt.statements)
+    upto = count if decided is None else decided
+    if decided is not None and not 1 <= decided <= count:
+        raise Refused("receipt.decided", f"{decided} of {count}")
+    decisions = decide(receipt.statements[:upto], instance=trust.instance, genesis=trust.genesis)
+    every = decide(receipt.statements[upto:], instance=trust.instance, genesis=trust.genesis, since=decisions)
     leaf = Control.decode(shown.value)
-    if not leaf.counts(decisions.control):
-        raise Untrusted("governance.log", f"leaf {leaf.serial}, shown {decisions.control.serial}")
-    if decided is None or decided == leaf.serial:
-        return decisions
-    if not 1 <= decided < leaf.serial:
-        raise Refused("receipt.decided", f"{decided} of {leaf.serial}")
-    return decide(receipt.statements[:decided], instance=trust.instance, genesis=trust.genesis)
+    if not leaf.counts(every.control):
+        raise Untrusted("governance.log", f"leaf {leaf.serial}, shown {every.control.serial}")
+    return decisions
 
 
 def _check_head(client: LightClient, voucher: Voucher) -> None:

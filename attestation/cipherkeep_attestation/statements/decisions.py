@@ -54,13 +54,15 @@ class Decisions:
         return list(self.parties).index(party) + 1
 
 
-def decide(statements: Sequence[bytes], *, instance: str, genesis: Genesis) -> Decisions:
-    """What signed statements say together: all of them from serial 1 on, each signed by enough governors.
+def decide(
+    statements: Sequence[bytes], *, instance: str, genesis: Genesis, since: Decisions | None = None
+) -> Decisions:
+    """What signed statements say together: all of them from serial 1 on, or after `since`, each by enough governors.
 
     `EvidenceError`; `Untrusted("governance.log")` when one is left out.
     """
-    decisions, digest = Decisions(), genesis.digest()
-    for serial, data in enumerate(statements, 1):
+    decisions, digest = since or Decisions(), genesis.digest()
+    for serial, data in enumerate(statements, decisions.control.serial + 1):
         statement = governance.verify(data, governors=genesis.governors, instance=instance, genesis=digest)
         if statement.serial != serial:
             raise Untrusted("governance.log", f"number {statement.serial} where {serial} belongs")

@@ -20,6 +20,7 @@ from cipherkeep_attestation import cbor
 from cipherkeep_attestation.errors import Malformed, Untrusted
 
 SIGNATURE_LENGTH = 65
+_SHORT = 2048  # bytes; a key in its envelope. Results are longer, and are hashed once
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
 
@@ -47,9 +48,13 @@ def bytes32(value: bytes) -> bytes:
     return value
 
 
-@lru_cache(maxsize=64)
 def dynamic(value: bytes) -> bytes:
-    """A `bytes` of any length. Remembered: a user's public key stands in three structs of one answer."""
+    """A `bytes` of any length. Short ones are remembered: a user's public key stands in three structs of one answer."""
+    return _short(value) if len(value) <= _SHORT else keccak256(value)
+
+
+@lru_cache(maxsize=64)
+def _short(value: bytes) -> bytes:
     return keccak256(value)
 
 

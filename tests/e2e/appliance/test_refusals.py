@@ -373,7 +373,7 @@ async def test_a_client_that_does_not_attest(appliance: Running, session: Sessio
 async def status_code(channel: grpc.aio.Channel) -> str:
     """The code with which the enclave refuses the simplest of its calls."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        stub = kms_pb2_grpc.KmsStub(channel)  # type: ignore[no-untyped-call]
+        stub = kms_pb2_grpc.KmsStub(channel)  # type: ignore[no-untyped-call]  (generated without types)
         await stub.Status(kms_pb2.StatusRequest(), timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "verif" not in (caught.value.details() or "").lower(), "it is the enclave that hangs up, not this side"

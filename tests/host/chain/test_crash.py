@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -73,24 +74,24 @@ async def test_a_supervised_node_comes_back(start_node: StartNode) -> None:
 VICTIMS = ("application", "engine")
 
 
+async def killed_while_starting(node: Node, victim: str, *, pauses: Sequence[float]) -> None:
+    """Once while the application is held before it answers the engine's first question; then later and later."""
+    for number, pause in enumerate((0.3, *pauses)):
+        await node.start()
+        if number == 0:
+            node.application.signal(signal.SIGSTOP)
+        await asyncio.sleep(pause)
+        os.kill(getattr(node, victim).pid, signal.SIGKILL)
+        await node.kill()
+
+
 @pytest.mark.parametrize("victim", VICTIMS)
 async def test_killed_while_the_chain_is_made(folder: Path, victim: str) -> None:
     """Before, in and after InitChain and block 1: the chain is made once, from the same genesis."""
     home = folder / "validator"
     make_home(home, chain_id=CHAIN_ID, app_state=APP_STATE)
     node = Node(home, application=APPLICATION)
-    await node.start()
-    # The application is held before it answers the engine's first question.
-    node.application.signal(signal.SIGSTOP)
-    await asyncio.sleep(0.3)
-    os.kill(getattr(node, victim).pid, signal.SIGKILL)
-    await node.kill()
-    # Then later and later, until the chain is there.
-    for attempt in range(3):
-        await node.start()
-        await asyncio.sleep(0.08 * (attempt + 1))
-        os.kill(getattr(node, victim).pid, signal.SIGKILL)
-        await node.kill()
+    await killed_while_starting(node, victim, pauses=(0.08, 0.16, 0.24))
     await node.start()
     await node.wait_ready()
     async with RpcClient(node.rpc_address) as rpc:
@@ -116,16 +117,7 @@ async def test_killed_while_blocks_are_replayed(start_node: StartNode, folder: P
     await node.kill()
     shutil.rmtree(state)
     shutil.copytree(old, state)
-    await node.start()
-    node.application.signal(signal.SIGSTOP)
-    await asyncio.sleep(0.3)
-    os.kill(getattr(node, victim).pid, signal.SIGKILL)
-    await node.kill()
-    for attempt in range(2):
-        await node.start()
-        await asyncio.sleep(0.1 * (attempt + 1))
-        os.kill(getattr(node, victim).pid, signal.SIGKILL)
-        await node.kill()
+    await killed_while_starting(node, victim, pauses=(0.1, 0.2))
     await node.start()
     await node.wait_ready()
     async with RpcClient(node.rpc_address) as rpc:

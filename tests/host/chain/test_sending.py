@@ -46,7 +46,7 @@ async def test_a_sender_with_much_that_waits_is_not_refused_but_waits() -> None:
         node.committed = 5
         return await take(tx)
 
-    node.broadcast = full  # type: ignore[method-assign]
+    node.broadcast = full  # type: ignore[method-assign]  (a node whose pool is full)
     sent = await asyncio.wait_for(client_of(cast("RpcClient", node)).send([add(1)]), 10)
     assert sent.height == 5 and not verdicts
 

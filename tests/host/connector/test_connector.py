@@ -181,7 +181,7 @@ async def test_a_nonce_is_not_kept_out_by_who_is_first_in_every_block(scene: Sce
         await mine(("freshness", nonce | {"nonce": bytes(32)}, b"\x66" * 32))
         return outcomes
 
-    scene.node.mine = crowded  # type: ignore[method-assign]
+    scene.node.mine = crowded  # type: ignore[method-assign]  (others write too)
     await scene.up()
     assert scene.enclave.calls["Freshen"] == 1
     assert [message.name for message in scene.node.sent] == ["freshness", "register"]

@@ -286,7 +286,7 @@ async def test_a_session_in_anothers_name_is_not_used(world: World) -> None:
             stolen.start(machine._nonce)
             return stolen.receive(message, at=at)
 
-        machine.receive = receive  # type: ignore[method-assign]
+        machine.receive = receive  # type: ignore[method-assign]  (the network)
         return machine
 
     async with world.serving() as server:

@@ -37,10 +37,10 @@ def _judged(records: Records, body: Body) -> bytes:
     # The header is believed for its hash alone, as far back as hashes are kept; its commit adds nothing.
     if records.index("hashes").get(number(header.height)) != header.hash():
         raise ContractRefusal("fhevm.fork_held", f"height {header.height}")
-    digest = verify_fork(header, LightBlock.decode(found["other"]))
     noted = records.control().fork
-    if noted is not None:
+    if noted is not None:  # before the signatures: nothing more needs to be reported now
         raise ContractRefusal("fhevm.fork_noted", noted.hex())
+    digest = verify_fork(header, LightBlock.decode(found["other"]))
     if records.index("forks").get(digest) is not None:
         raise ContractRefusal("fhevm.fork_lifted", digest.hex())
     return digest
